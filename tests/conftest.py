@@ -85,6 +85,7 @@ STARTERS = frozenset(
         "chromium",
         "command_line",
         "extension",
+        "fitted_home",
         "fresh",
         "generator",
         "layout",

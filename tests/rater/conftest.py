@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from konomi.errors import from_rpc_error
 from konomi.v1 import rater_pb2 as pb
 from konomi.v1 import rater_pb2_grpc
-from konomi_chassis.server import start
+from konomi_chassis.server import ServedService, start
 from konomi_chassis.settings import ServerSettings, StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_rater.__main__ import build
@@ -68,6 +68,7 @@ class Rater:
     home: Path
     address: str
     token: str
+    channel: grpc.Channel
 
     def call(self, rpc: str, request):
         """Calls a unary rpc; a failure is a konomi error."""
@@ -119,6 +120,8 @@ def models(tmp_path_factory) -> Path:
 def home(tmp_path: Path, models: Path, request: pytest.FixtureRequest, kept_in: Rows) -> Path:
     """A home with the tiny model as its starter, or a copy of the kept one of the library a test asks for."""
     kept = [name for name in ("kept_fitted", "kept_library") if name in request.fixturenames]
+    if "fitted_home" in request.fixturenames:
+        kept = ["kept_fitted"]
     if kept:
         shutil.copytree(request.getfixturevalue(kept[0])[0], tmp_path, symlinks=True, dirs_exist_ok=True)
     else:
@@ -130,16 +133,30 @@ def home(tmp_path: Path, models: Path, request: pytest.FixtureRequest, kept_in: 
 @contextmanager
 def serving(home: Path) -> Iterator[Rater]:
     """Gives a rater that listens."""
-    torch.set_num_threads(1)
     settings, store = ServerSettings(home=home), ArtifactStore(StoreSettings(home=home))
-    running = start("rater", build(settings, store), settings, store)
+    with started(home, store, build(settings, store)) as running:
+        yield running
+
+
+@contextmanager
+def started(home: Path, store: ArtifactStore, services: Sequence[ServedService]) -> Iterator[Rater]:
+    """Gives services of a rater on a socket, and ends them."""
+    torch.set_num_threads(1)
+    running = start("rater", services, ServerSettings(home=home), store)
+    rater = connected(home, store, running.address)
+    try:
+        yield rater
+    finally:
+        rater.channel.close()
+        assert running.stop(2.0)
+
+
+def connected(home: Path, store: ArtifactStore, address: str) -> Rater:
+    """Returns what a test needs of a rater that listens at an address, as its owner."""
     token = (home / "tokens" / "owner.token").read_text().strip()
-    channel = grpc.insecure_channel(running.address)
-    with grpc.intercept_channel(channel, _Token(token)) as intercepted:
-        stub = rater_pb2_grpc.RaterServiceStub(intercepted)
-        yield Rater(stub, store, home, running.address, token)
-    channel.close()
-    assert running.stop(2.0)
+    channel = grpc.insecure_channel(address)
+    stub = rater_pb2_grpc.RaterServiceStub(grpc.intercept_channel(channel, _Token(token)))
+    return Rater(stub, store, home, address, token, channel)
 
 
 @pytest.fixture
@@ -243,3 +260,9 @@ def library(rater: Rater, kept_library: tuple[Path, Library]) -> Library:
 def fitted(library: Library, kept_fitted: tuple[Path, Library]) -> Library:
     """The library with 40 grades and an active rater version."""
     return library
+
+
+@pytest.fixture
+def fitted_home(kept_fitted: tuple[Path, Library], home: Path) -> Library:
+    """The same, of a home whose rater does not run yet."""
+    return copy.deepcopy(kept_fitted[1])

@@ -19,6 +19,8 @@ REFUSED_CONFIGURATION = 78
 """Exit code of a role whose configuration cannot be served; EX_CONFIG of sysexits.h."""
 TAKEN = "Cannot listen on {target}: the port is taken or the address is not this machine's."
 HOST = "127.0.0.1"
+READERS = ("rater",)
+"""Roles that can run beside the one that writes."""
 
 
 def parser(role: str) -> argparse.ArgumentParser:
@@ -27,6 +29,9 @@ def parser(role: str) -> argparse.ArgumentParser:
     parser.add_argument("--home", type=Path, help="folder where state lives; default KONOMI_HOME")
     parser.add_argument("--host", help="address to bind; default 127.0.0.1")
     parser.add_argument("--port", type=int, help="port to bind; 0, the default, takes a free one")
+    if role in READERS:
+        help_text = "answer beside the rater that writes, from its database and store, and change nothing"
+        parser.add_argument("--read-only", action="store_true", default=None, help=help_text)
     return parser
 
 

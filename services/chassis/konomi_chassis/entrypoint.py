@@ -45,4 +45,5 @@ def run(role: str, build: Build, argv: Sequence[str]) -> int:
 
 
 def _arguments(role: str, argv: Sequence[str]) -> dict[str, Any]:
-    return {key: value for key, value in vars(parser(role).parse_args(argv)).items() if value is not None}
+    given = vars(parser(role).parse_args(argv))  # a role's own flags it reads itself
+    return {key: value for key, value in given.items() if value is not None and key in ServerSettings.model_fields}

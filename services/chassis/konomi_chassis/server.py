@@ -24,7 +24,7 @@ from konomi_chassis.auth.policy import POLICY, TasteOf
 from konomi_chassis.early_port import REFUSED_CONFIGURATION, TAKEN
 from konomi_chassis.process import die_with_parent, loading, switch_threads_often
 from konomi_chassis.rpc.field_rules import RequestRules
-from konomi_chassis.rpc.interceptors import Interceptor, ServiceRules
+from konomi_chassis.rpc.interceptors import Interceptor, Refuse, ServiceRules
 from konomi_chassis.rpc.telemetry import RpcTelemetry, configure
 from konomi_chassis.rpc.validation import ARTIFACT_RULES
 from konomi_chassis.settings import ServerSettings
@@ -54,6 +54,8 @@ class ServedService:
         close: run after the last call has ended.
         taste_of: finds the taste of a resource whose name does not say it, for callers bound to a taste.
         owns_artifact: says whether an artifact belongs to a taste; without it a caller bound to one reads none here.
+        refuse: says why this process does not serve an rpc, by its full name, or None; artifacts go by it too.
+        watch: run once the server says SERVING, with what says from then on whether it still does.
     """
 
     name: str
@@ -66,6 +68,8 @@ class ServedService:
     close: Callable[[], None] | None = None
     taste_of: TasteOf | None = None
     owns_artifact: BelongsTo | None = None
+    refuse: Refuse | None = None
+    watch: Callable[[Callable[[bool], None]], None] | None = None
 
 
 class RunningServer:
@@ -100,13 +104,21 @@ class RunningServer:
             if service.prepare is not None:
                 service.prepare()
         self._interceptor.gate.why = None
-        for name in ("", *(service.name for service in self._services)):
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._say(serving=True)
+        for service in self._services:
+            if service.watch is not None:
+                service.watch(lambda serving: self._say(serving=serving))
         if not any(service.warm is not None for service in self._services):
             self._interceptor.gate.warm.set()
         else:
             self._warming = threading.Thread(target=self._warm, name="warm", daemon=True)
             self._warming.start()
+
+    def _say(self, *, serving: bool) -> None:
+        """Tells probes of health whether calls can be answered; once the server is ending that stays as it is."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *(service.name for service in self._services)):
+            self._health.set(name, status)
 
     def wait_until_warm(self, seconds: float | None = None) -> bool:
         """Waits until nothing is being warmed up any more, at most so many seconds; says whether that is so."""
@@ -190,13 +202,14 @@ def bind(role: str, services: Sequence[ServedService], settings: ServerSettings,
     add_artifacts = artifact_pb2_grpc.add_ArtifactServiceServicer_to_server
     belongs = [service.owns_artifact for service in services if service.owns_artifact is not None]
     artifacts = ArtifactServicer(store, belongs)
-    artifact = ServedService("konomi.v1.ArtifactService", add_artifacts, artifacts, ARTIFACT_RULES)
+    refuse = next((service.refuse for service in services if service.refuse is not None), None)
+    artifact = ServedService("konomi.v1.ArtifactService", add_artifacts, artifacts, ARTIFACT_RULES, refuse=refuse)
     served = (*services, artifact)
     _refuse_open_address(settings)
     _check_tables(served)
     ensure_owner_token(settings.home)
     authenticator = Authenticator(settings.home, settings.auth_failures_per_minute)
-    requests = {service.name: ServiceRules(service.rules, service.taste_of) for service in served}
+    requests = {service.name: ServiceRules(service.rules, service.taste_of, service.refuse) for service in served}
     interceptor = Interceptor(settings, authenticator, RpcTelemetry(role), requests)
     server = grpc.server(
         ThreadPoolExecutor(1, thread_name_prefix="rpc"),  # idle: every lane brings threads of its own

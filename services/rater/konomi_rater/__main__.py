@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from konomi_chassis.early_port import leave, refusal
+from konomi_chassis.early_port import leave, parser, refusal
 
 if TYPE_CHECKING:
     from konomi_chassis.server import ServedService
     from konomi_chassis.settings import ServerSettings
     from konomi_chassis.storage.artifacts import ArtifactStore
+    from konomi_rater.settings import RaterSettings
     from konomi_rater.usecases.workspace import Workspace
 
 
@@ -32,21 +33,25 @@ def limit_threads(count: int) -> None:
     threadpool_limits({"openmp": count, "libopenblas": count, "libscipy_openblas": 1})
 
 
-def _workspace(server: "ServerSettings", store: "ArtifactStore") -> "Workspace":
+def _workspace(server: "ServerSettings", store: "ArtifactStore", settings: "RaterSettings") -> "Workspace":
+    from functools import partial
+
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_chassis.settings import DatabaseSettings
-    from konomi_chassis.storage.database import open_for_role
+    from konomi_chassis.storage.database import open_for_role, open_to_follow
     from konomi_rater.embedding.device import Placement
     from konomi_rater.embedding.registry import Embedders
-    from konomi_rater.settings import RaterSettings
+    from konomi_rater.replica.following import read_only
     from konomi_rater.storage.schema import SCHEMA
     from konomi_rater.usecases.workspace import Parts, Workspace
 
-    settings = RaterSettings(home=server.home)
     limit_threads(settings.embedder_threads)
+    database = DatabaseSettings(home=server.home)
     return Workspace(
         Parts(
-            engine=open_for_role(DatabaseSettings(home=server.home), SCHEMA),
+            engine=open_to_follow(database, SCHEMA, partial(read_only, settings.writer))
+            if settings.read_only
+            else open_for_role(database, SCHEMA),
             store=store,
             decoder=Decoder(DecodeSettings(home=server.home)),
             embedders=Embedders(
@@ -64,31 +69,37 @@ def _workspace(server: "ServerSettings", store: "ArtifactStore") -> "Workspace":
     )
 
 
-def build(server: "ServerSettings", store: "ArtifactStore") -> "Sequence[ServedService]":
-    """Joins the rater's parts for one home."""
+def build(server: "ServerSettings", store: "ArtifactStore", *, read_only: bool = False) -> "Sequence[ServedService]":
+    """Joins the rater's parts for one home; `read_only` beside the rater that writes, whatever the settings say."""
     from konomi.v1 import rater_pb2_grpc
     from konomi_chassis.server import ServedService
+    from konomi_rater.replica.following import Following
+    from konomi_rater.replica.rpcs import refusing
     from konomi_rater.servicer.rater import RaterServicer
     from konomi_rater.servicer.rules import RULES
+    from konomi_rater.settings import RaterSettings
     from konomi_rater.usecases.rater import Rater
 
-    workspace = _workspace(server, store)
+    settings = RaterSettings(home=server.home)
+    settings = settings.model_copy(update={"read_only": read_only or settings.read_only})
+    workspace = _workspace(server, store, settings)
     with workspace.reading() as connection:
         workspace.label_chains.verify_all(connection)
-    rater = Rater(workspace)
-    rater.collecting.finish_revocations()
-    rater.reembedding.resume()
-    rater.second_embedders.resume()
-    servicer = RaterServicer(rater)
+    following = Following(workspace.follow) if settings.read_only else None
+    rater = Rater(workspace, following)
+    if following is None:
+        rater.resume()
     return [
         ServedService(
             "konomi.v1.RaterService",
             rater_pb2_grpc.add_RaterServiceServicer_to_server,
-            servicer,
+            RaterServicer(rater),
             RULES,
             warm=workspace.embedders.import_libraries,
             close=rater.close,
             owns_artifact=rater.owns_artifact,
+            refuse=refusing(settings.writer) if following is not None else None,
+            watch=following.start if following is not None else None,
         )
     ]
 
@@ -98,11 +109,14 @@ def main(argv: Sequence[str]) -> int:
     refused = refusal("rater", argv)
     if refused:
         return refused
+    from functools import partial
+
     from konomi_chassis.entrypoint import run
     from konomi_chassis.process import keep_freed_memory
 
     keep_freed_memory()
-    return run("rater", build, argv)
+    read_only = bool(parser("rater").parse_args(argv).read_only)
+    return run("rater", partial(build, read_only=read_only), argv)
 
 
 if __name__ == "__main__":

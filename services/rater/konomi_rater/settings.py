@@ -70,3 +70,11 @@ class RaterSettings(KonomiSettings):
 
     pressure_nats: float = Field(default=6.0, gt=0.0)
     """Selection pressure, the sum of ln(1 / kept share) since a person last audited, above which there is an alarm."""
+
+    read_only: bool = False
+    """Answers beside the rater that writes, from the same database and store, and changes nothing: as many such
+    replicas as scoring needs. `--read-only` says the same."""
+
+    writer: str = Field(default="", max_length=255)
+    """Address of the rater that writes, for example "rater.example:50051": told to whoever asks a replica for a
+    change."""

@@ -56,8 +56,10 @@ OF_REASON: Mapping[str, str] = {
     "DATABASE_DAMAGED": N_("A database of the home is damaged: stop konomi and restore it from a backup."),
     "DATABASE_MOVED": N_("The rows of this home were moved to PostgreSQL: set [database] url again."),
     "DATABASE_NOT_EMPTY": N_("Where the rows are to be moved to there are others; put them elsewhere first."),
+    "DATABASE_NOT_READY": N_("The rater that writes has not made its database yet: start it first."),
+    "DATABASE_STANDBY": N_("The PostgreSQL server follows another one: name that one in [database] url."),
     "DATABASE_TAKEN": N_("Another konomi writes to this home: stop it first."),
-    "DATABASE_UNREACHABLE": N_("The PostgreSQL database cannot be reached; try again in a moment."),
+    "DATABASE_UNREACHABLE": N_("The database cannot be reached; try again in a moment."),
     "DATABASE_UNSAFE": N_("The PostgreSQL server could lose labels as it is set up now, so nothing is stored."),
     "DATABASE_URL_INVALID": N_(
         "Name the PostgreSQL database in konomi.toml: [database] url, postgresql://USER@HOST/NAME"
@@ -126,6 +128,7 @@ OF_REASON: Mapping[str, str] = {
     "POPULATION_NOT_FOUND": N_("There are no such ratings here; konomi population list shows those there are."),
     "QUANTIZATION_UNAVAILABLE": N_("Packed weights need bitsandbytes: pip install 'konomi[quantized]', or set none."),
     "QUEUE_FULL": N_("Many images wait already; try again in a moment."),
+    "READ_ONLY_REPLICA": N_("This rater only answers: grades and changes go to the rater that writes."),
     "RATER_NOT_FITTED": N_("konomi has not learnt from your grades yet: grade about 30 images, then let it learn."),
     "RATER_VERSION_NOT_FOUND": N_("There is no such version of the rater."),
     "RATINGS_UNPAIRED": N_("The ratings name images that were not sent: import the images first."),

@@ -35,6 +35,8 @@ NO_DEADLINE_SECONDS = 1e9
 
 Behaviour = Callable[[Iterator[bytes], grpc.ServicerContext, Send], None]
 Serve = Callable[[ServedCall, Principal, Place], None]
+Refuse = Callable[[str], KonomiError | None]
+"""Says why this process does not serve an rpc, by its full name; None where it does."""
 
 
 class Gate:
@@ -71,10 +73,11 @@ class Gate:
 
 @dataclass(frozen=True)
 class ServiceRules:
-    """How requests of a service are checked: rules of their fields, and what finds the taste of a resource."""
+    """How requests of a service are checked: rules of fields, the taste of a resource, what is not served here."""
 
     fields: RequestRules
     taste_of: TasteOf | None = None
+    refuse: Refuse | None = None
 
 
 class Interceptor(grpc.ServerInterceptor):
@@ -213,6 +216,10 @@ class Interceptor(grpc.ServerInterceptor):
         self.gate.check(rpc)
         if not served:
             raise unimplemented(rpc)
+        rules = self._services.get(rpc.split("/")[1])
+        refused = rules.refuse(rpc) if rules is not None and rules.refuse is not None else None
+        if refused is not None:
+            raise refused
         if lane is CallLane.REFUSED:
             raise Unavailable("Your token has just changed; try again.", reason="TOKEN_CHANGED", retry_after=1.0)
 

@@ -7,7 +7,7 @@ Every page carries a checksum (`page_checksums`), and the log is read before SQL
 
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ from filelock import FileLock, Timeout
 from pysqlite3 import dbapi2
 from sqlalchemy import event
 
-from konomi.errors import FailedPrecondition, Internal
+from konomi.errors import FailedPrecondition, Internal, KonomiError
 from konomi_chassis.durable_files import make_folder
 from konomi_chassis.settings import DatabaseSettings
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.idempotency import TABLE
 from konomi_chassis.storage.keeper import Keeper
 from konomi_chassis.storage.schema import Migration as Migration
-from konomi_chassis.storage.schema import Schema, check_numbers, unseen
+from konomi_chassis.storage.schema import Schema, check_numbers, not_there_yet, unseen
 from konomi_chassis.storage.sqlite.page_checksums import damaged, make_ready
 from konomi_chassis.storage.sqlite.write_ahead_log import check_log
 
@@ -54,6 +54,33 @@ def open_for_role(settings: DatabaseSettings, schema: Schema, *, wait_seconds: f
     from konomi_chassis.storage.postgresql.engine import open_postgresql  # psycopg is an extra
 
     return open_postgresql(settings.url, schema, wait_seconds=wait_seconds, left_behind=path if path.exists() else None)
+
+
+def open_to_follow(settings: DatabaseSettings, schema: Schema, refusal: Callable[[], KonomiError]) -> sqlalchemy.Engine:
+    """Opens a role's database beside the process that writes it, to read alone; makes and changes nothing.
+
+    Args:
+        settings: where it is.
+        schema: what the role keeps.
+        refusal: the error of whoever begins to write.
+
+    Raises:
+        FailedPrecondition: there is none yet, it is of another version, or it is one konomi does not trust.
+        Unavailable: the server cannot be reached.
+        DataLoss: the file is damaged.
+    """
+    if settings.url.get_secret_value():
+        from konomi_chassis.storage.postgresql.engine import open_replica  # psycopg is an extra
+
+        return open_replica(settings.url, schema, refusal)
+    from konomi_chassis.storage.sqlite.reader import open_reader
+
+    path = database_path(settings.home, schema)
+    check_version(dbapi2.sqlite_version_info)
+    if not path.exists():
+        raise not_there_yet(schema)
+    _refuse_network(path.parent)
+    return open_reader(path, schema, refusal)
 
 
 def database_path(home: Path, schema: Schema) -> Path:

@@ -80,6 +80,30 @@ def unseen(migrations: Sequence[Migration], seen: int) -> Sequence[Migration]:
     return migrations[seen:]
 
 
+def check_followed(schema: Schema, seen: int | None) -> None:
+    """Refuses a database that is not of this konomi's schema, for whoever may not bring it there.
+
+    Args:
+        schema: what the role keeps.
+        seen: the migrations the database has; None where it has no schema at all.
+
+    Raises:
+        FailedPrecondition: its writer is older or has not started yet, or a newer konomi wrote it.
+    """
+    if (seen or 0) < len(schema.migrations):
+        raise not_there_yet(schema)
+    unseen(schema.migrations, seen or 0)
+
+
+def not_there_yet(schema: Schema) -> FailedPrecondition:
+    """Returns the error of a database that its writer has yet to make, or to bring up to date."""
+    return FailedPrecondition(
+        f"There is no database of the {schema.name} here, or one of an older konomi; --read-only makes and changes "
+        f"none. Start the {schema.name} that writes first, of this version and with the same settings.",
+        reason="DATABASE_NOT_READY",
+    )
+
+
 def text(name: str, *rules: Any, **options: Any) -> Column[str]:
     """Describes a column of text that is never NULL unless `nullable` says so; `rules` are foreign keys."""
     return Column(name, TEXT, *rules, **{"nullable": False, **options})

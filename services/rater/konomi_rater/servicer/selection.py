@@ -31,6 +31,7 @@ class SelectionServicer(ServicerPart):
         """Suggests what to grade next."""
         taste, admitted = taste_id(request.taste), messages.image_filter(request.filter)
         if request.slate:
+            self._rater.workspace.check_writable()  # what a slate showed is kept
             drawn = self._rater.slating.draw(taste, admitted, request.count, request.seed)
             return _suggestions([(row, reason, region) for row, reason, region in drawn], taste)
         suggested = self._rater.suggesting.suggest(

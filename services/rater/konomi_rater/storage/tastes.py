@@ -119,6 +119,27 @@ def read(connection: Connection, taste: str) -> TasteRow:
     return TasteRow(**row)
 
 
+@dataclass(frozen=True)
+class ScoringRow:
+    """Which version of a taste scores: number and artifact of its head, 0 and empty where none was fitted."""
+
+    taste: str
+    embedder: str
+    number: int
+    artifact: str
+
+
+def read_scoring(connection: Connection) -> list[ScoringRow]:
+    """Returns what scores, of every taste."""
+    rows = connection.execute(
+        text(
+            "SELECT t.id, t.embedder, t.active, COALESCE(v.artifact, '') AS artifact FROM tastes AS t "
+            "LEFT JOIN rater_versions AS v ON v.taste = t.id AND v.number = t.active"
+        )
+    )
+    return [ScoringRow(row.id, row.embedder, row.active, row.artifact) for row in rows]
+
+
 def read_scored_by(connection: Connection, taste: str, number: int) -> TasteRow:
     """Returns a taste as if a version of it were the one that scores; 0 leaves the one that does.
 

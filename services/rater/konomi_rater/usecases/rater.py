@@ -1,5 +1,6 @@
 """The rater's use cases joined: one object per concern over one workspace."""
 
+from konomi_rater.replica.following import Following
 from konomi_rater.storage import tastes
 from konomi_rater.usecases.certification import Certifying
 from konomi_rater.usecases.collection import Collecting
@@ -22,8 +23,9 @@ from konomi_rater.usecases.workspace import Workspace
 class Rater:
     """What the servicer calls."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    def __init__(self, workspace: Workspace, following: Following | None = None) -> None:
+        """Takes what all share, and what follows the writer where this rater only reads."""
+        self.workspace, self._following = workspace, following
         self.scoring = Scoring(workspace)
         self.adding = Adding(workspace)
         self.browsing = Browsing(workspace, self.scoring)
@@ -43,6 +45,12 @@ class Rater:
         self.snapshots = TasteSnapshots(workspace)
         self.collecting = Collecting(workspace)
 
+    def resume(self) -> None:
+        """Goes on with the changes that were under way when the rater last ended."""
+        self.collecting.finish_revocations()
+        self.reembedding.resume()
+        self.second_embedders.resume()
+
     def owns_artifact(self, digest: str, taste_id: str) -> bool:
         """Says whether an artifact belongs to a taste: whoever may see the taste may read it."""
         with self.workspace.reading() as connection:
@@ -50,6 +58,8 @@ class Rater:
 
     def close(self) -> None:
         """Ends the work in the background, then what it works with."""
+        if self._following is not None:
+            self._following.close()
         self.reembedding.close()
         self.second_embedders.close()
         self.workspace.close()

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import sqlalchemy
@@ -20,6 +21,7 @@ from konomi_rater.embedding.batching import Batcher, QueueLimits
 from konomi_rater.embedding.joined import Embedder
 from konomi_rater.embedding.registry import Embedders
 from konomi_rater.measures.novelty import Reference, reference_of
+from konomi_rater.replica.following import read_only
 from konomi_rater.settings import RaterSettings
 from konomi_rater.storage import tastes
 from konomi_rater.storage.embeddings import SELF, EmbeddingMatrix, MatrixView
@@ -72,6 +74,33 @@ class Workspace:
         self._references: LRUCache[tuple[str, str, int, tuple[str, ...]], tuple[int, int, Reference]] = LRUCache(HEADS)
         self._batcher = LazyValue(lambda: _batcher(parts))
         self.vectors = Vectors(parts.store, parts.embedders, self._batcher, parts.settings.score_cache)
+
+    def check_writable(self) -> None:
+        """Raises FailedPrecondition where this rater only reads, before any work is done that it could not keep."""
+        if self.settings.read_only:
+            raise read_only(self.settings.writer)
+
+    def follow(self) -> None:
+        """Brings a rater that only reads up to what another one has written meanwhile.
+
+        What a call reads of the database is of its own moment. This is for what is remembered: heads of versions that
+        began to score are read before anybody waits for them, and a taste that was replaced by another is forgotten.
+        """
+        with self.reading() as connection:
+            scoring = {row.taste: row for row in tastes.read_scoring(connection)}
+        with self._lock:
+            known = dict(self._artifacts)
+            for key in [key for key in self._memories if key[0] not in scoring or scoring[key[0]].embedder != key[1]]:
+                self._memories.pop(key, None)
+                self._archives.pop(key, None)
+        for (taste, number), artifact in known.items():
+            row = scoring.get(taste)
+            if row is None or (row.number == number and row.artifact != artifact):
+                self.forget_versions(taste)
+        for taste in {taste for taste, _ in known}:
+            row = scoring.get(taste)
+            if row is not None and row.artifact:
+                self.stored_head(row.artifact)
 
     def reading(self) -> AbstractContextManager[sqlalchemy.Connection]:
         """Gives a connection on one consistent snapshot."""
@@ -142,9 +171,13 @@ class Workspace:
         with self._lock:
             archive = self._archives.setdefault(
                 (taste.id, taste.embedder),
-                Archive(self.settings.exact_rows, self.settings.home / "cache" / "novelty" / name),
+                Archive(self.settings.exact_rows, self._cache(name)),
             )
         return archive.at(view)
+
+    def _cache(self, name: str) -> Path | None:
+        """Returns where an index is kept between starts; a replica may share a home with the one that keeps it."""
+        return None if self.settings.read_only else self.settings.home / "cache" / "novelty" / name
 
     def reference(self, taste: TasteRow, view: MatrixView, base_units: tuple[str, ...]) -> Reference:
         """Returns what is typical of a taste: the base model's own and the real images, or all while those are few."""

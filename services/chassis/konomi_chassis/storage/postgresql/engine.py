@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sqlalchemy import event
 from konomi.errors import FailedPrecondition, Internal, KonomiError, ResourceExhausted, Unavailable
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_chassis.storage.postgresql.server import SESSION, address, check, named
-from konomi_chassis.storage.schema import Schema, check_numbers, unseen
+from konomi_chassis.storage.schema import Schema, check_followed, check_numbers, unseen
 
 STATE = "CREATE TABLE schema_state (version BIGINT NOT NULL, epoch BIGINT NOT NULL)"
 DISK_FULL, LOCK_TAKEN = "53100", "55P03"
@@ -66,6 +67,66 @@ def open_to_read(url: SecretStr, schema: Schema) -> sqlalchemy.Engine:
     return sqlalchemy.create_engine(
         place, connect_args=_options(schema), poolclass=sqlalchemy.NullPool, execution_options={"konomi_schema": schema}
     )
+
+
+def open_replica(url: SecretStr, schema: Schema, refusal: Callable[[], KonomiError]) -> sqlalchemy.Engine:
+    """Opens a role's schema beside the process that writes it, to read alone; a user that may only SELECT is enough.
+
+    Args:
+        url: of the database.
+        schema: what the role keeps.
+        refusal: the error of whoever begins to write.
+
+    Raises:
+        FailedPrecondition: no such URL, no driver, a server konomi does not trust, a standby, or another schema.
+        Unavailable: the server cannot be reached.
+    """
+    place = address(url)
+    name, options = named(place), _options(schema)
+    options["options"] += " -c default_transaction_read_only=on"
+    engine = sqlalchemy.create_engine(
+        place,
+        pool_size=8,
+        max_overflow=64,
+        pool_pre_ping=True,  # a server that came back is asked again without a call that fails first
+        connect_args=options,
+        execution_options={"konomi_schema": schema},
+    )
+    _listen_to_replica(engine, name, refusal)
+    with engine.connect().execution_options(konomi_reading=True) as connection:
+        check_followed(schema, _seen(connection))
+    return engine
+
+
+def _listen_to_replica(engine: sqlalchemy.Engine, name: str, refusal: Callable[[], KonomiError]) -> None:
+    @event.listens_for(engine, "connect")
+    def _check(connection: Any, _record: Any) -> None:
+        check(connection, name)
+        refuse_standby(connection, name)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: sqlalchemy.Connection) -> None:
+        if not connection.get_execution_options().get("konomi_reading"):
+            raise refusal()
+
+    @event.listens_for(engine, "handle_error")
+    def _judge(failure: sqlalchemy.engine.ExceptionContext) -> None:
+        error = failure.original_exception
+        if isinstance(error, KonomiError):
+            raise error
+        if failure.is_disconnect or (failure.connection is None and isinstance(error, Exception)):
+            raise _unreachable(name, error)
+
+
+def refuse_standby(connection: Any, name: str) -> None:
+    """Refuses a server that itself follows another one, and may be any time behind it."""
+    standby = connection.execute("SELECT pg_is_in_recovery()").fetchone()[0]
+    connection.rollback()
+    if standby:
+        raise FailedPrecondition(
+            f"{name} is a standby, which may be behind by any time; give [database] url the server it follows.",
+            reason="DATABASE_STANDBY",
+        )
 
 
 def exists(url: SecretStr, schema: Schema) -> bool:
