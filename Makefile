@@ -18,7 +18,7 @@ MKDOCS = mkdir -p build && { NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict 
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
 
-.PHONY: help setup demo up test check lint audit words figures reference docs format bench chaos lock
+.PHONY: help setup demo up test check lint audit words figures reference docs plugins format bench chaos lock
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ reference: setup ## make docs/reference and deploy/konomi.example.toml anew from
 docs: setup ## build the docs site in both languages into build/site; a link that leads nowhere fails
 	@$(MKDOCS)
 	@echo "$$PWD/build/site/index.html"
+
+plugins: ## make the plug-ins for ComfyUI and A1111 ready to publish, in build/plugins
+	$(PYTHON) .ci/plugins.py
 
 format: setup ## put imports and layout right
 	$(BIN)/ruff check --fix .

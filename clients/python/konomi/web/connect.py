@@ -41,6 +41,9 @@ MAX_VALUES = 100_000
 MAX_DEPTH = 64
 """Brackets and braces within each other."""
 
+MAX_REQUESTS = 1000
+"""Requests of one call that takes a stream of them; they are read to the end before the first is handed on."""
+
 FOREIGN_AT_ONCE = 32
 """Calls of programs under way or waiting; one more is refused, so that they never crowd out the page."""
 
@@ -58,7 +61,7 @@ Observer = Callable[[str, Message, Message], None]
 
 
 class Relay(ConnectASGIApplication[None]):  # type: ignore[misc]
-    """Every unary and server-streaming rpc of konomi.v1 at /konomi.v1.SERVICE/METHOD."""
+    """Every rpc of konomi.v1 at /konomi.v1.SERVICE/METHOD."""
 
     def __init__(self, client: Callable[[], Client], observe: Observer) -> None:
         """Takes the client of now, which holds the owner's token, and who is told of what was done."""
@@ -90,37 +93,60 @@ class Relay(ConnectASGIApplication[None]):  # type: ignore[misc]
         table: dict[str, Endpoint] = {}  # type: ignore[type-arg]
         for name, (_, kind) in ROLE_OF.items():
             for method in kind.descriptor.methods:
-                if not method.client_streaming:
-                    table[f"/{name}/{method.name}"] = self._endpoint(name, method)
+                table[f"/{name}/{method.name}"] = self._endpoint(name, method)
         return table
 
     def _endpoint(self, service: str, method: MethodDescriptor) -> Endpoint:  # type: ignore[type-arg]
+        stream_type, endpoint = _KINDS[method.client_streaming, method.server_streaming]
         info: MethodInfo[Any, Any] = MethodInfo(
             name=method.name,
             service_name=service,
             input=bytes,
             output=bytes,
             idempotency_level=IdempotencyLevel.UNKNOWN,  # so that Connect's GET stays off
-            stream_type=StreamType.SERVER_STREAM if method.server_streaming else StreamType.UNARY,
+            stream_type=stream_type,
         )
         kind = GetMessageClass(method.input_type)
-        if method.server_streaming:
-            return Endpoint.server_stream(info, self._stream(service, method.name, kind))
-        return Endpoint.unary(info, self._unary(service, method.name, kind))
+        make = self._stream if method.server_streaming else self._unary
+        made: Endpoint = endpoint(info, make(service, method.name, kind))  # type: ignore[type-arg]
+        return made
+
+    async def _read(self, source: bytes | AsyncIterator[bytes], kind: type[Message]) -> Message | list[Message]:
+        """Returns the request, or all requests of a call that takes many.
+
+        Raises:
+            InvalidArgument: one is no such message, or they are too many or too large together.
+        """
+        if isinstance(source, bytes):
+            return await in_worker(self._parsing, parse, source, kind)
+        raws: list[bytes] = []
+        size = 0
+        async for raw in source:
+            size += len(raw)
+            if size > RPC_BYTES or len(raws) == MAX_REQUESTS:
+                line = text(
+                    "expected at most {most} requests of {size} MiB together in a call, got more",
+                    most=MAX_REQUESTS,
+                    size=RPC_BYTES // 1024**2,
+                )
+                raise InvalidArgument(line)
+            raws.append(raw)
+        return await in_worker(self._parsing, lambda: [parse(raw, kind) for raw in raws])
 
     def _unary(self, service: str, method: str, kind: type[Message]) -> Callable[..., Any]:
         workers = self._quick if method.startswith(QUICK) else self._slow
 
-        def call(request: Message, token: str) -> bytes:
+        def call(request: Message | list[Message], token: str) -> bytes:
             reply: Message = getattr(self._asked(service, token), snake(method))(request)
-            self._observe(method, request, reply)
+            if not isinstance(request, list):
+                self._observe(method, request, reply)
             return MessageToJson(reply).encode()
 
-        async def handle(raw: bytes, context: RequestContext[Any, Any]) -> bytes:
+        async def handle(source: bytes | AsyncIterator[bytes], context: RequestContext[Any, Any]) -> bytes:
             token = _token(context)
             try:
                 with self._counted(token):
-                    request = await in_worker(self._parsing, parse, raw, kind)
+                    request = await self._read(source, kind)
                     return await in_worker(self._programs if token else workers, call, request, token)
             except KonomiError as error:
                 raise translated(error) from error
@@ -128,12 +154,14 @@ class Relay(ConnectASGIApplication[None]):  # type: ignore[misc]
         return handle
 
     def _stream(self, service: str, method: str, kind: type[Message]) -> Callable[..., Any]:
-        async def handle(raw: bytes, context: RequestContext[Any, Any]) -> AsyncIterator[bytes]:
+        async def handle(
+            source: bytes | AsyncIterator[bytes], context: RequestContext[Any, Any]
+        ) -> AsyncIterator[bytes]:
             token = _token(context)
             workers, replies = self._programs if token else self._slow, None
             try:
                 with self._counted(token):
-                    request = await in_worker(self._parsing, parse, raw, kind)
+                    request = await self._read(source, kind)
                     replies = getattr(self._asked(service, token), snake(method))(request)
                     while (reply := await in_worker(workers, next, replies, None)) is not None:
                         yield MessageToJson(reply).encode()
@@ -244,3 +272,10 @@ def _token(context: RequestContext[Any, Any]) -> str:
 
 _NO_STRUCTURE = bytes(sorted(set(range(256)) - set(b"{}[],")))
 _CODES = {"CANCELLED": "CANCELED"}
+_KINDS: dict[tuple[bool, bool], tuple[StreamType, Callable[..., Any]]] = {
+    (False, False): (StreamType.UNARY, Endpoint.unary),
+    (True, False): (StreamType.CLIENT_STREAM, Endpoint.client_stream),
+    (False, True): (StreamType.SERVER_STREAM, Endpoint.server_stream),
+    (True, True): (StreamType.BIDI_STREAM, Endpoint.bidi_stream),
+}
+"""Streams of requests and of replies to the kind of an rpc."""
