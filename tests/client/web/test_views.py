@@ -13,13 +13,14 @@ from tests.client.web.site import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
-VIEWS = ("rate", "pair", "pick", "library", "tail", "taste", "night", "lineage", "add", "guide")
+VIEWS = ("rate", "pair", "pick", "library", "tail", "map", "taste", "night", "lineage", "add", "guide")
 READY = {
     "rate": ".frame img",
     "pair": ".side img",
     "pick": ".nine img",
     "library": "[role=option] img:not([hidden])",
     "tail": ".tile img",
+    "map": "svg.map circle",
     "taste": ".card, .sheet p",
     "night": ".blind img",
     "lineage": ".node.now",

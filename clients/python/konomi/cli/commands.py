@@ -57,6 +57,9 @@ COMMANDS = {
     "explore": CommandEntry(
         "konomi.cli.images.explore", "explore", "Find images far from everything known, worth a look."
     ),
+    "map": CommandEntry(
+        "konomi.cli.images.map_images", "map_", "See the taste from above: images like by like, and regions you like."
+    ),
     "draw": CommandEntry(
         "konomi.cli.images.draw", "draw", "Draw some images to look at: by words, or like what you graded UR."
     ),

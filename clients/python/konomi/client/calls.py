@@ -29,6 +29,7 @@ DEADLINES = {
     "SuggestImages": 120.0,
     "SearchImages": 120.0,
     "ExploreNovelty": 120.0,
+    "MapImages": 120.0,
     "AdviseEmbedder": 120.0,
     "InspectModel": 120.0,
     **dict.fromkeys(("CreateTaste", "CreateTrainingRun", "CancelTrainingRun", "FinishTrainingRun"), 120.0),

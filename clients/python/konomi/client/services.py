@@ -90,6 +90,7 @@ class RaterClient(Service):
     certify_set: Unary[rater.CertifySetRequest, rater.Certificate]
     record_audit: Unary[rater.RecordAuditRequest, rater.Certificate]
     measure_images: Unary[rater.MeasureImagesRequest, rater.ImageMeasures]
+    map_images: Unary[rater.MapImagesRequest, rater.ImageMap]
     record_consent: Unary[rater.RecordConsentRequest, rater.Consent]
     list_consents: Unary[rater.ListConsentsRequest, rater.ListConsentsResponse]
     revoke_images: Unary[rater.RevokeImagesRequest, rater.RevokeImagesResponse]

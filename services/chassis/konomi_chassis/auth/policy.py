@@ -58,6 +58,7 @@ POLICY: Mapping[str, frozenset[str]] = {
     _RATER + "CertifySet": OWNER,
     _RATER + "RecordAudit": PERSON,
     _RATER + "MeasureImages": LOOP,
+    _RATER + "MapImages": READ,
     _RATER + "RecordConsent": OWNER,
     _RATER + "ListConsents": OWNER,
     _RATER + "RevokeImages": OWNER,

@@ -1,4 +1,4 @@
-"""The rpc that measures a set of images."""
+"""The rpcs that measure a set of images, and lay all of a taste out on a plane."""
 
 from dataclasses import asdict
 
@@ -6,9 +6,11 @@ import grpc
 
 from konomi.v1 import rater_pb2
 from konomi_rater.measures import coverage
+from konomi_rater.servicer import messages
 from konomi_rater.servicer.base import ServicerPart, caller
 from konomi_rater.servicer.messages import taste_id
-from konomi_rater.usecases.measurement import ImageMeasures, MeasureRequest
+from konomi_rater.usecases.measuring.image_map import ImageMap, MapPoint
+from konomi_rater.usecases.measuring.measurement import ImageMeasures, MeasureRequest
 
 
 class MeasureServicer(ServicerPart):
@@ -22,6 +24,50 @@ class MeasureServicer(ServicerPart):
         measured = MeasureRequest(request.digests, request.reference, request.training_sources, cut, request.seed)
         waiting = caller(context, patient=True)
         return _measures(self._rater.measuring.measure(taste_id(request.taste), measured, waiting))
+
+    def MapImages(self, request: rater_pb2.MapImagesRequest, context: grpc.ServicerContext) -> rater_pb2.ImageMap:
+        """Lays a taste's images out on a plane."""
+        taste = taste_id(request.taste)
+        return _map(self._rater.mapping.map(taste, request.count), taste)
+
+
+def _map(found: ImageMap, taste: str) -> rater_pb2.ImageMap:
+    return rater_pb2.ImageMap(
+        points=[_point(point) for point in found.points],
+        explained_variance=found.explained if found.total else (),
+        regions=[
+            rater_pb2.MapRegion(
+                region=one.region,
+                x=one.place[0],
+                y=one.place[1],
+                radius=one.radius,
+                images=one.images,
+                graded=one.graded,
+                liked=one.liked,
+                island=one.island,
+            )
+            for one in found.regions
+        ],
+        total_size=found.total,
+        left_out=found.left_out,
+        graded_left_out=found.graded_left_out,
+        without_pixels=found.without_pixels,
+        newest_unit=found.newest_unit,
+        rater_version=messages.version_name(taste, found.version) if found.version else "",
+    )
+
+
+def _point(point: MapPoint) -> rater_pb2.MapPoint:
+    return rater_pb2.MapPoint(
+        digest=point.digest,
+        x=point.place[0],
+        y=point.place[1],
+        grade=rater_pb2.Grade.ValueType(point.grade),
+        utility=point.utility,
+        std=point.std,
+        unit=point.unit,
+        region=point.region,
+    )
 
 
 def _measures(measures: ImageMeasures) -> rater_pb2.ImageMeasures:

@@ -22,6 +22,7 @@ from konomi_chassis.rpc.field_rules import (
     text,
 )
 from konomi_rater.usecases.exploration import MOST_RANKED
+from konomi_rater.usecases.measuring.image_map import MOST_POINTS
 
 LABEL_OR_NONE = pattern(f"tastes/{TASTE_ID}/labels/{PART}", '"tastes/{id}/labels/{label}"', optional=True)
 COMPARISON_OR_NONE = pattern(
@@ -148,6 +149,7 @@ RULES: RequestRules = {
         **digests("training_sources", 0, 10_000),
         "near_copy_cosine": between(-1, 1),
     },
+    "MapImagesRequest": {"taste": TASTE, "count": between(0, MOST_POINTS)},
     "RecordConsentRequest": {
         "taste": TASTE,
         "consent.reference": text(400),

@@ -4,7 +4,7 @@ The latter are novel images, the best image of every region, and the slates of t
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -303,6 +303,10 @@ class Slating:
             since = max([divided.after, *(island.sequence for island in tail.islands)])
             count = slate_record.labels_after(connection, taste_id, since)
         return Discovery(tail, bets, divided.regions, count)
+
+    def regions_shown(self, taste: TasteRow, view: MatrixView, divided: SlateMap) -> Callable[[np.ndarray], np.ndarray]:
+        """Returns what tells the region of unit rows (N, D), (N,), as the slates of this division do."""
+        return _Space(self._behaviour(taste, view, divided.base_count), divided, {}).regions
 
     def _behaviour(self, taste: TasteRow, view: MatrixView, base_count: int) -> Behaviour:
         """Returns the main directions, kept: the same base images say the same for ever."""

@@ -11,7 +11,8 @@ from konomi_rater.usecases.exploration import Exploring, Searching, Slating
 from konomi_rater.usecases.fitting.populations import Populations
 from konomi_rater.usecases.fitting.versions import Versions
 from konomi_rater.usecases.images import Adding, Browsing
-from konomi_rater.usecases.measurement import Measuring
+from konomi_rater.usecases.measuring.image_map import ImageMapping
+from konomi_rater.usecases.measuring.measurement import Measuring
 from konomi_rater.usecases.propagation import Growing
 from konomi_rater.usecases.scoring import Scoring
 from konomi_rater.usecases.selection import Selecting
@@ -40,6 +41,7 @@ class Rater:
         self.exploring = Exploring(workspace, self.scoring, self.suggesting)
         self.advising = Advising(workspace)
         self.measuring = Measuring(workspace)
+        self.mapping = ImageMapping(workspace, self.slating)
         self.reembedding = Reembedding(workspace, self.versions)
         self.second_embedders = SecondEmbedders(workspace, self.versions)
         self.snapshots = TasteSnapshots(workspace)

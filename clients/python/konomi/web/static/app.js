@@ -8,9 +8,9 @@ import * as outbox from "./data/outbox.js";
 import { applyTheme, get, set, taste } from "./prefs.js";
 import { bring, filesOf } from "./data/upload.js";
 
-const VIEWS = ["rate", "pair", "pick", "library", "tail", "taste", "night", "lineage"];
+const VIEWS = ["rate", "pair", "pick", "library", "tail", "map", "taste", "night", "lineage"];
 const BESIDE = ["add", "guide"];  // views without a place among the others
-const FILES = { tail: "long_tail" };
+const FILES = { tail: "tail/long_tail", map: "tail/map" };
 const THEMES = ["system", "light", "dark"];
 
 let shown = null;

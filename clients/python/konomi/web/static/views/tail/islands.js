@@ -1,13 +1,13 @@
 // The islands: what was graded higher than the rater expected, each with its neighbours.
 
-import { call } from "../data/connect.js";
-import { chip, openDetail } from "./detail.js";
-import { h, replace } from "../ui/dom.js";
-import { decimal, t } from "../i18n/i18n.js";
-import { numberOf } from "../data/labels.js";
-import { isFitted } from "../ui/models.js";
-import { named, small, thumb } from "../ui/picture.js";
-import { taste } from "../prefs.js";
+import { call } from "../../data/connect.js";
+import { chip, openDetail } from "../detail.js";
+import { h, replace } from "../../ui/dom.js";
+import { decimal, t } from "../../i18n/i18n.js";
+import { numberOf } from "../../data/labels.js";
+import { isFitted } from "../../ui/models.js";
+import { named, small, thumb } from "../../ui/picture.js";
+import { taste } from "../../prefs.js";
 
 const ISLANDS = 3;
 const NEIGHBOURS = 10;

@@ -1,14 +1,14 @@
 // The long tail: a slate of the likely, the doubtful and the far; the farthest of all; the islands found so far.
 
-import { call } from "../data/connect.js";
-import { chip, openDetail } from "./detail.js";
-import { h, replace, toast } from "../ui/dom.js";
-import { decimal, percent, t, whole } from "../i18n/i18n.js";
+import { call } from "../../data/connect.js";
+import { chip, openDetail } from "../detail.js";
+import { h, replace, toast } from "../../ui/dom.js";
+import { decimal, percent, t, whole } from "../../i18n/i18n.js";
 import { showIslands } from "./islands.js";
-import { GRADES, LETTERS, numberOf, record, undo } from "../data/labels.js";
-import { named, thumb } from "../ui/picture.js";
-import { due, nextStep } from "../ui/next.js";
-import { taste } from "../prefs.js";
+import { GRADES, LETTERS, numberOf, record, undo } from "../../data/labels.js";
+import { named, thumb } from "../../ui/picture.js";
+import { due, nextStep } from "../../ui/next.js";
+import { taste } from "../../prefs.js";
 
 const AT_ONCE = 12;
 const SLATE = 20;
