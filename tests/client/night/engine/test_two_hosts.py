@@ -147,6 +147,33 @@ def test_records_of_before_there_was_a_database_are_taken_there_and_ahead_is_who
     NightStore(home).refresh()
     assert (folder / NAME).read_text() == "one\ntwo\nthree\n"
     assert json.loads((folder / "night.json").read_text()) == {"state": "finished"}
+    (folder / "delivered").touch()  # noted after the lock was given back
+    NightStore(home).refresh()
+    NightStore(other).refresh()
+    assert (theirs / "delivered").exists()
+
+
+def test_a_name_in_the_database_never_leads_out_of_the_home(hosts, url):
+    with shared.held(url, print) as records:
+        for name in ("../out", "/out", "..", "a/b", ""):
+            records.keep(name, {"request.json": b"{}", "night.json": b"{}"})
+    before = sorted(path for path in hosts[0].parent.rglob("*") if "nights" not in path.parts[-2:])
+    NightStore(hosts[0]).refresh()
+    assert sorted(path for path in hosts[0].parent.rglob("*") if "nights" not in path.parts[-2:]) == before
+    assert sorted(path.name for path in (hosts[0] / "nights").iterdir()) == ["lock", "pid"]
+
+
+def test_what_is_the_same_in_both_is_read_in_neither(hosts, monkeypatch):
+    first, _ = hosts
+    folder = first / "nights" / "n1"
+    folder.mkdir(parents=True)
+    for name in ("request.json", "night.json"):
+        (folder / name).write_text("{}")
+    (folder / NAME).write_text("one\n")
+    NightStore(first).refresh()
+    monkeypatch.setattr(shared.SharedRecords, "records", None)
+    monkeypatch.setattr(shared.SharedRecords, "steps", None)
+    NightStore(first).refresh()
 
 
 @pytest.mark.parametrize(

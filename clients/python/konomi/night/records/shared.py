@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from konomi import errors
 from konomi.i18n.catalogue import text
+from konomi.night.records.journal import NAME as JOURNAL
 from konomi.settings import DatabaseSettings
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ TABLES = (
     "(night TEXT, name TEXT, content BYTEA NOT NULL, PRIMARY KEY (night, name))",
     "CREATE TABLE IF NOT EXISTS konomi_nights.steps "
     "(night TEXT, number BIGINT, line BYTEA NOT NULL, PRIMARY KEY (night, number))",
+)
+DIGESTS = (
+    "SELECT night, name, encode(sha256(content), 'hex') FROM konomi_nights.records UNION ALL SELECT night, %s,"
+    " encode(sha256(string_agg(line, ''::bytea ORDER BY number)), 'hex') FROM konomi_nights.steps GROUP BY night"
 )
 SESSION = "-c lock_timeout=5s -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3"
 """A host that died gives its lock up within fifteen seconds, as with what the services hold."""
@@ -78,10 +83,12 @@ class SharedRecords:
         self.url, self._session = url, session
         self._turn = threading.Lock()  # transactions of two threads must not nest
 
-    def nights(self) -> set[str]:
-        """Returns the ids of all nights another host would know of."""
-        rows = self._run("SELECT night FROM konomi_nights.records WHERE name = 'request.json'")
-        return {str(night) for (night,) in rows}
+    def digests(self) -> dict[str, dict[str, str]]:
+        """Returns the sha256 of each file of every night another host would know of, its journal's under its name."""
+        found: dict[str, dict[str, str]] = {}
+        for night, name, digest in self._run(DIGESTS, JOURNAL):
+            found.setdefault(str(night), {})[str(name)] = str(digest)
+        return {night: files for night, files in found.items() if "request.json" in files}
 
     def records(self, night: str) -> dict[str, bytes]:
         """Returns the files of a night by name."""
