@@ -92,6 +92,19 @@ def test_a_night_whose_host_died_goes_on_on_another_one(bench, hosts, postgresql
     assert nights.left_behind(first, NightStore(first).latest()) == left
 
 
+def test_a_restart_of_the_server_in_the_middle_of_a_night_costs_it_nothing(bench, hosts, postgresql):
+    first, _ = hosts
+    child = bench.spawn(first, *bench.start(first), STAND_IN_SECONDS="0.05")
+    wait_for_steps(first, child, 3)
+    postgresql.stop("fast")
+    time.sleep(2)
+    postgresql.start()
+    out, err = child.communicate(timeout=500)
+    assert child.returncode == 0, err
+    assert json.loads(out.strip().splitlines()[-1])["state"] == "finished"
+    assert len(nights.calls(first)) == len(set(nights.calls(first))), "nothing was done twice"
+
+
 def test_a_living_host_keeps_its_night_and_is_named(bench, hosts, url, monkeypatch):
     first, second = hosts
     monkeypatch.setattr(shared.socket, "gethostname", lambda: "cellar")
@@ -118,10 +131,30 @@ def test_a_host_that_lost_its_lock_writes_nothing_more(hosts, url, postgresql):
                 lambda: mine.keep("n", {"request.json": b"late"}),
                 lambda: mine.keep_steps("n", 0, [b"late"]),
             ):
-                with pytest.raises(Unavailable, match="cannot be reached") as caught:
+                with pytest.raises(FailedPrecondition, match="runs a night on this database") as caught:
                     write()
-                assert caught.value.reason == "DATABASE_UNREACHABLE"
+                assert caught.value.reason == "NIGHT_RUNNING"
             assert theirs.records("n") == {"request.json": b"theirs"} and theirs.steps("n") == []
+
+
+def test_a_server_that_is_restarted_costs_a_night_nothing_and_one_that_stays_away_is_said(
+    hosts, postgresql, url, monkeypatch
+):
+    with shared.held(url, print) as records:
+        postgresql.stop("fast")
+        postgresql.start()
+        records.keep("n", {"request.json": b"after"})
+        assert records.records("n") == {"request.json": b"after"}
+        with pytest.raises(FailedPrecondition, match="runs a night"), shared.held(url, print, seconds=0.3):
+            raise AssertionError
+        monkeypatch.setattr(shared, "AGAIN_SECONDS", 0.5)
+        postgresql.stop("fast")
+        try:
+            with pytest.raises(Unavailable, match=r"cannot be reached: .*; the same command goes on") as caught:
+                records.keep_steps("n", 0, [b"late"])
+            assert caught.value.reason == "DATABASE_UNREACHABLE"
+        finally:
+            postgresql.start()
 
 
 def test_records_of_before_there_was_a_database_are_taken_there_and_ahead_is_who_did_more(bench, url, tmp_path):
@@ -147,6 +180,33 @@ def test_records_of_before_there_was_a_database_are_taken_there_and_ahead_is_who
     NightStore(home).refresh()
     assert (folder / NAME).read_text() == "one\ntwo\nthree\n"
     assert json.loads((folder / "night.json").read_text()) == {"state": "finished"}
+    (folder / "delivered").touch()  # noted after the lock was given back
+    NightStore(home).refresh()
+    NightStore(other).refresh()
+    assert (theirs / "delivered").exists()
+
+
+def test_a_name_in_the_database_never_leads_out_of_the_home(hosts, url):
+    with shared.held(url, print) as records:
+        for name in ("../out", "/out", "..", "a/b", ""):
+            records.keep(name, {"request.json": b"{}", "night.json": b"{}"})
+    before = sorted(path for path in hosts[0].parent.rglob("*") if "nights" not in path.parts[-2:])
+    NightStore(hosts[0]).refresh()
+    assert sorted(path for path in hosts[0].parent.rglob("*") if "nights" not in path.parts[-2:]) == before
+    assert sorted(path.name for path in (hosts[0] / "nights").iterdir()) == ["lock", "pid"]
+
+
+def test_what_is_the_same_in_both_is_read_in_neither(hosts, monkeypatch):
+    first, _ = hosts
+    folder = first / "nights" / "n1"
+    folder.mkdir(parents=True)
+    for name in ("request.json", "night.json"):
+        (folder / name).write_text("{}")
+    (folder / NAME).write_text("one\n")
+    NightStore(first).refresh()
+    monkeypatch.setattr(shared.SharedRecords, "records", None)
+    monkeypatch.setattr(shared.SharedRecords, "steps", None)
+    NightStore(first).refresh()
 
 
 @pytest.mark.parametrize(

@@ -1,43 +1,55 @@
 """The records of nights in PostgreSQL, beside the files of each host: what another host needs to go on with a night.
 
 The files of a home stay what is read and written; whoever runs a night holds one lock in the database and copies each
-record there before it is believed. All is written through the very session that holds the lock: a host that lost it
-can write nothing more. The workflow of dbos lies in the same database, so no finished step is done again elsewhere.
+record there before it is believed. All is written through the very session that holds the lock: a host whose lock
+another one took can write nothing more. The workflow of dbos lies in the same database, so no finished step is done
+again elsewhere.
 """
 
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from konomi import errors
 from konomi.i18n.catalogue import text
+from konomi.night.records.journal import NAME as JOURNAL
 from konomi.settings import DatabaseSettings
 
 if TYPE_CHECKING:
     import psycopg
+
+Outcome = TypeVar("Outcome")
 
 WORKFLOWS = "konomi_nights_dbos"
 """The schema in which dbos keeps the steps."""
 LOCK = "konomi_nights"
 TABLES = (
     "CREATE SCHEMA IF NOT EXISTS konomi_nights",
-    "CREATE TABLE IF NOT EXISTS konomi_nights.holder (one INT PRIMARY KEY CHECK (one = 1), host TEXT NOT NULL)",
-    "INSERT INTO konomi_nights.holder VALUES (1, '') ON CONFLICT DO NOTHING",
+    "CREATE TABLE IF NOT EXISTS konomi_nights.holder "
+    "(one INT PRIMARY KEY CHECK (one = 1), host TEXT NOT NULL, mark TEXT NOT NULL)",
+    "INSERT INTO konomi_nights.holder VALUES (1, '', '') ON CONFLICT DO NOTHING",
     "CREATE TABLE IF NOT EXISTS konomi_nights.records "
     "(night TEXT, name TEXT, content BYTEA NOT NULL, PRIMARY KEY (night, name))",
     "CREATE TABLE IF NOT EXISTS konomi_nights.steps "
     "(night TEXT, number BIGINT, line BYTEA NOT NULL, PRIMARY KEY (night, number))",
 )
+DIGESTS = (
+    "SELECT night, name, encode(sha256(content), 'hex') FROM konomi_nights.records UNION ALL SELECT night, %s,"
+    " encode(sha256(string_agg(line, ''::bytea ORDER BY number)), 'hex') FROM konomi_nights.steps GROUP BY night"
+)
 SESSION = "-c lock_timeout=5s -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3"
 """A host that died gives its lock up within fifteen seconds, as with what the services hold."""
 HOST_SECONDS = 20.0
 """How long whoever wants to run a night waits for another host's lock: longer than a dead host keeps it."""
+AGAIN_SECONDS = 30.0
+"""How long a session that broke, as when the server is restarted, is tried again before the night is interrupted."""
 LOOK_SECONDS = 0.2
 ON_THIS_MACHINE = (None, "", "localhost", "127.0.0.1", "::1")
 
@@ -74,14 +86,36 @@ class SharedRecords:
         url: of the database.
     """
 
-    def __init__(self, url: str, session: "psycopg.Connection[Any]") -> None:
-        self.url, self._session = url, session
+    def __init__(self, url: str) -> None:
+        self.url, self._session = url, _connected(url)
         self._turn = threading.Lock()  # transactions of two threads must not nest
+        self._mark = uuid.uuid4().hex
 
-    def nights(self) -> set[str]:
-        """Returns the ids of all nights another host would know of."""
-        rows = self._run("SELECT night FROM konomi_nights.records WHERE name = 'request.json'")
-        return {str(night) for (night,) in rows}
+    def take(self, say: Callable[[str], None], seconds: float) -> None:
+        """Takes the lock, waiting for another host so many seconds; what `held` says of errors is true here."""
+        deadline, told = time.monotonic() + seconds, False
+        while not _got(self._session):
+            host, _ = _holder(self._session)
+            if time.monotonic() >= deadline:
+                raise _running(host)
+            if not told:
+                told = True
+                say(text("waiting for the host {host}, which holds the nights of this database…", host=host))
+            time.sleep(LOOK_SECONDS)
+        for statement in TABLES:
+            self._session.execute(statement)  # type: ignore[arg-type]
+        self._session.execute("UPDATE konomi_nights.holder SET host = %s, mark = %s", (_host(), self._mark))
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        self._session.close()
+
+    def digests(self) -> dict[str, dict[str, str]]:
+        """Returns the sha256 of each file of every night another host would know of, its journal's under its name."""
+        found: dict[str, dict[str, str]] = {}
+        for night, name, digest in self._run(DIGESTS, JOURNAL):
+            found.setdefault(str(night), {})[str(name)] = str(digest)
+        return {night: files for night, files in found.items() if "request.json" in files}
 
     def records(self, night: str) -> dict[str, bytes]:
         """Returns the files of a night by name."""
@@ -95,35 +129,71 @@ class SharedRecords:
 
     def keep(self, night: str, files: Mapping[str, bytes]) -> None:
         """Keeps files of a night, all of them or none; committed when this returns."""
-        with self._telling(), self._session.transaction():
-            for name, content in files.items():
-                self._session.execute(
-                    "INSERT INTO konomi_nights.records VALUES (%s, %s, %s)"
-                    " ON CONFLICT (night, name) DO UPDATE SET content = excluded.content",
-                    (night, name, content),
-                )
+
+        def write(session: "psycopg.Connection[Any]") -> None:
+            with session.transaction():
+                for name, content in files.items():
+                    session.execute(
+                        "INSERT INTO konomi_nights.records VALUES (%s, %s, %s)"
+                        " ON CONFLICT (night, name) DO UPDATE SET content = excluded.content",
+                        (night, name, content),
+                    )
+
+        self._do(write)
 
     def keep_steps(self, night: str, first: int, lines: Sequence[bytes]) -> None:
         """Keeps lines of a night's journal from a number on, whatever stood there; committed when this returns."""
-        with self._telling(), self._session.transaction():
-            self._session.execute("DELETE FROM konomi_nights.steps WHERE night = %s AND number >= %s", (night, first))
-            for number, line in enumerate(lines, start=first):
-                self._session.execute("INSERT INTO konomi_nights.steps VALUES (%s, %s, %s)", (night, number, line))
+
+        def write(session: "psycopg.Connection[Any]") -> None:
+            with session.transaction():
+                session.execute("DELETE FROM konomi_nights.steps WHERE night = %s AND number >= %s", (night, first))
+                for number, line in enumerate(lines, start=first):
+                    session.execute("INSERT INTO konomi_nights.steps VALUES (%s, %s, %s)", (night, number, line))
+
+        self._do(write)
 
     def _run(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._telling():
-            return self._session.execute(query, values).fetchall()  # type: ignore[arg-type]
+        return self._do(lambda session: session.execute(query, values).fetchall())  # type: ignore[arg-type]
 
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Says in a sentence that the database is away, and with it the lock."""
+    def _do(self, work: Callable[["psycopg.Connection[Any]"], Outcome]) -> Outcome:
+        """Does some work, once more where the session broke and nobody took the lock meanwhile.
+
+        Raises:
+            FailedPrecondition: another host took over (reason NIGHT_RUNNING).
+            Unavailable: the database stays away.
+        """
         import psycopg
 
-        try:
-            with self._turn:
-                yield
-        except psycopg.OperationalError as error:
-            raise away(error) from error
+        with self._turn:
+            try:
+                return work(self._session)
+            except psycopg.OperationalError as error:
+                self._take_again(error)
+            try:
+                return work(self._session)
+            except psycopg.OperationalError as error:
+                raise away(error) from error
+
+    def _take_again(self, lost: Exception) -> None:
+        import psycopg
+
+        deadline = time.monotonic() + AGAIN_SECONDS
+        self._session.close()
+        while time.monotonic() < deadline:
+            try:
+                session = _connected(self.url)
+                host, mark = _holder(session)
+                if mark != self._mark:
+                    session.close()
+                    raise _running(host)
+                if _got(session):
+                    self._session = session
+                    return
+                session.close()
+            except (psycopg.OperationalError, errors.Unavailable) as error:
+                lost = error
+            time.sleep(LOOK_SECONDS)
+        raise away(lost) from lost
 
 
 def away(error: Exception) -> errors.Unavailable:
@@ -148,39 +218,39 @@ def held(url: str, say: Callable[[str], None], seconds: float = HOST_SECONDS) ->
     """
     import psycopg
 
+    records = SharedRecords(url)
     try:
-        session = psycopg.connect(
+        try:
+            records.take(say, seconds)
+        except psycopg.Error as error:
+            raise away(error) from error
+        yield records
+    finally:
+        records.close()
+
+
+def _connected(url: str) -> "psycopg.Connection[Any]":
+    import psycopg
+
+    try:
+        return psycopg.connect(
             url, autocommit=True, connect_timeout=10, options=SESSION, application_name="konomi_nights"
         )
     except psycopg.OperationalError as error:
         raise away(error) from error
-    with session:
-        _take(session, say, seconds)
-        yield SharedRecords(url, session)
 
 
-def _take(session: "psycopg.Connection[Any]", say: Callable[[str], None], seconds: float) -> None:
-    import psycopg
+def _running(host: str) -> errors.FailedPrecondition:
+    message = text(
+        "Another host, {host}, runs a night on this database; `konomi night status` there shows it. "
+        "Where that host died, its lock goes within half a minute: try again.",
+        host=host,
+    )
+    return errors.FailedPrecondition(message, reason="NIGHT_RUNNING")
 
-    deadline, told = time.monotonic() + seconds, False
-    try:
-        while not _got(session):
-            if time.monotonic() >= deadline:
-                message = text(
-                    "Another host, {host}, runs a night on this database; `konomi night status` there shows it. "
-                    "Where that host died, its lock goes within half a minute: try again.",
-                    host=_holder(session),
-                )
-                raise errors.FailedPrecondition(message, reason="NIGHT_RUNNING")
-            if not told:
-                told, host = True, _holder(session)
-                say(text("waiting for the host {host}, which holds the nights of this database…", host=host))
-            time.sleep(LOOK_SECONDS)
-        for statement in TABLES:
-            session.execute(statement)  # type: ignore[arg-type]
-        session.execute("UPDATE konomi_nights.holder SET host = %s", (socket.gethostname(),))
-    except psycopg.OperationalError as error:
-        raise away(error) from error
+
+def _host() -> str:
+    return socket.gethostname()
 
 
 def _got(session: "psycopg.Connection[Any]") -> bool:
@@ -188,7 +258,8 @@ def _got(session: "psycopg.Connection[Any]") -> bool:
     return bool(row and row[0])
 
 
-def _holder(session: "psycopg.Connection[Any]") -> str:
+def _holder(session: "psycopg.Connection[Any]") -> tuple[str, str]:
+    """Returns name and mark of whoever took the lock last."""
     there = session.execute("SELECT to_regclass('konomi_nights.holder')").fetchone()
-    row = session.execute("SELECT host FROM konomi_nights.holder").fetchone() if there and there[0] else None
-    return str(row[0]) if row and row[0] else "?"
+    row = session.execute("SELECT host, mark FROM konomi_nights.holder").fetchone() if there and there[0] else None
+    return (str(row[0]), str(row[1])) if row and row[0] else ("?", "")
