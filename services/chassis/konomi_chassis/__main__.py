@@ -1,4 +1,4 @@
-"""`python -m konomi_chassis issue|revoke|rotate|examine|reach`: tokens of a home, what it holds, what it stands on."""
+"""`python -m konomi_chassis issue|revoke|rotate|examine|reach|probe`: a home's tokens, what it holds and stands on."""
 
 import argparse
 import json
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from konomi.errors import KonomiError
 from konomi.settings import default_home
 from konomi_chassis.auth.tokens import SCOPES, issue_token, revoke_tokens, rotate_owner_token
+from konomi_chassis.health_probe import probe
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.examination import examine_artifacts, examine_databases
@@ -43,6 +44,8 @@ def main(argv: Sequence[str], now: float) -> int:
         elif arguments.command == "reach":
             for answer in reached(arguments.home):
                 print(json.dumps(asdict(answer)), flush=True)
+        elif arguments.command == "probe":
+            probe(arguments.address, arguments.ca, arguments.name)
         elif arguments.command == "revoke":
             print(f"{revoke_tokens(arguments.home, arguments.principal)} token(s) removed", file=sys.stderr)
         else:
@@ -81,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     rotate = commands.add_parser("rotate", help="replace the owner's local token")
     examine = commands.add_parser("examine", help="read every database and artifact once, one line of JSON each")
     reach = commands.add_parser("reach", help="ask the database and the bucket that are set, one line of JSON each")
+    asked = commands.add_parser("probe", help="ask a service whether it serves; exits with 2 where it does not")
+    asked.add_argument("--address", required=True, help="HOST:PORT of the service")
+    asked.add_argument("--ca", type=Path, help="PEM file of its certificate's authority; without it no TLS is spoken")
+    asked.add_argument("--name", default="", help="name its certificate is for, where it is not the host")
     for command in (issue, revoke, rotate, examine, reach):
         command.add_argument("--home", type=Path, default=default_home(), help="home folder; default KONOMI_HOME")
     return parser

@@ -1,7 +1,6 @@
 """The files in deploy/ fit the product: settings that exist, a command that exists, roles that exist."""
 
 import configparser
-import importlib
 import os
 import re
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from konomi.settings import KonomiSettings
+from tests.contract.deploy.commands import settings_classes
 from tests.contract.source_tree import PACKAGES, ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -21,12 +21,8 @@ EXAMPLE = DEPLOY / "konomi.example.toml"
 
 @pytest.fixture(scope="module")
 def settings_of() -> Mapping[str, type[KonomiSettings]]:
-    """The class of every table there is, as the reference of settings finds them."""
-    sys.path.insert(0, str(ROOT / ".ci" / "reference"))
-    try:
-        return importlib.import_module("settings_page").classes(ROOT)
-    finally:
-        sys.path.pop(0)
+    """The class of every table there is."""
+    return settings_classes()
 
 
 @pytest.mark.slow
