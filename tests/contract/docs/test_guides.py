@@ -13,7 +13,7 @@ from tests.contract.source_tree import ROOT
 
 PAGES = ("backup", "base-models", "faq", "grading", "index", "install", "remote", "report", "security", "systems")
 """Pages that put in italics, and in Japanese within brackets, what konomi says and nothing else."""
-TWINS = (*PAGES, "cookbook", "first-night", "formats-in-practice", "python-sdk")
+TWINS = (*PAGES, "cookbook", "first-night", "formats-in-practice", "other-tools", "python-sdk")
 """Pages whose blocks are the same in both languages, comments aside."""
 GUIDES = tuple(f"{page}{language}.md" for page in TWINS for language in ("", ".ja"))
 CHASSIS = "python -m konomi_chassis "

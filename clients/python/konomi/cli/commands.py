@@ -51,6 +51,9 @@ COMMANDS = {
     "pick": CommandEntry(
         "konomi.cli.images.pick", "pick", "Pick the best images of a folder, one of each burst, with the reason."
     ),
+    "immich": CommandEntry(
+        "konomi.cli.images.immich", "app", "Grade the pictures of your Immich server, or bring them in."
+    ),
     "sources": CommandEntry(
         "konomi.cli.images.sources", "app", "Where images came from, on whose word, and taking it back."
     ),
