@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 
 from konomi.cli.console import FAILED, Json, TasteId, attached, emit, note, progress, say, table
+from konomi.cli.images.immich.assets import Asset, AssetReader, Selection
+from konomi.cli.images.immich.marks import MarkPlan, WrittenMarks, planned, write
+from konomi.cli.images.immich.scoring import AssetJournal, fetched, rated
+from konomi.cli.images.immich.server import ImmichServer, ImmichSettings
 from konomi.client.messages import GRADES
 from konomi.client.services import taste_name
 from konomi.errors import InvalidArgument
 from konomi.home import Home
 from konomi.host.signals import stop_signals
 from konomi.i18n.catalogue import N_, plural, text
-from konomi.immich.assets import Asset, AssetReader, Selection
-from konomi.immich.marks import MarkPlan, WrittenMarks, planned, write
-from konomi.immich.scoring import AssetJournal, fetched, rated
-from konomi.immich.server import ImmichServer, ImmichSettings
 from konomi.taste.importing import ImportRun, ImportSummary
 from konomi.taste.scoring import Scored, ScoreRun
 from konomi.taste.scoring.picking import best

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from konomi.cli.images.immich.assets import Asset
+from konomi.cli.images.immich.server import ImmichServer
 from konomi.datasets.media import ImageFile, image_file
 from konomi.datasets.xmp import Rating
 from konomi.errors import InvalidArgument, NotFound, ResourceExhausted
-from konomi.immich.assets import Asset
-from konomi.immich.server import ImmichServer
 from konomi.taste.scoring.journal import Outcome, ScoreJournal
 
 PREVIEW, ORIGINAL = "/assets/{id}/thumbnail?size=preview", "/assets/{id}/original"

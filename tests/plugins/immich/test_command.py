@@ -6,8 +6,8 @@ import pytest
 
 from konomi.cli import commands
 from konomi.client import connect_home
-from tests.client.immich.stand_in import KEY, READ, Immich, identity
 from tests.client.web.site import TASTE, picture
+from tests.plugins.immich.stand_in import KEY, READ, Immich, identity
 
 pytestmark = pytest.mark.slow
 
