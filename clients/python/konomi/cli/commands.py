@@ -52,7 +52,7 @@ COMMANDS = {
         "konomi.cli.images.pick", "pick", "Pick the best images of a folder, one of each burst, with the reason."
     ),
     "immich": CommandEntry(
-        "konomi.cli.images.immich", "app", "Grade the pictures of your Immich server, or bring them in."
+        "konomi.cli.images.immich.command", "app", "Grade the pictures of your Immich server, or bring them in."
     ),
     "sources": CommandEntry(
         "konomi.cli.images.sources", "app", "Where images came from, on whose word, and taking it back."

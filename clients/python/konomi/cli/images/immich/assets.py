@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from konomi.cli.images.immich.server import ImmichServer
 from konomi.errors import DataLoss, NotFound
 from konomi.i18n.catalogue import text
-from konomi.immich.server import ImmichServer
 
 PAGE = 1000
 """Of a search; the most Immich gives at once."""

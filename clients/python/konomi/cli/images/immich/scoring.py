@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from konomi.cli.images.immich.assets import Asset
+from konomi.cli.images.immich.server import ImmichServer
 from konomi.datasets.media import ImageFile, image_file
 from konomi.datasets.xmp import Rating
-from konomi.errors import InvalidArgument, NotFound, ResourceExhausted
-from konomi.immich.assets import Asset
-from konomi.immich.server import ImmichServer
+from konomi.errors import InvalidArgument, KonomiError, NotFound, ResourceExhausted
 from konomi.taste.scoring.journal import Outcome, ScoreJournal
 
 PREVIEW, ORIGINAL = "/assets/{id}/thumbnail?size=preview", "/assets/{id}/original"
@@ -74,6 +74,17 @@ def fetched(
             yield ImageFile(asset.id, error=error)
             continue
         yield image_file(asset.id, data)
+
+
+def until_failure(files: Iterable[ImageFile], failures: list[KonomiError]) -> Iterator[ImageFile]:
+    """Yields files until one cannot be had for a reason that others share, which goes into `failures`.
+
+    What came before is then scored and noted as ever, and the same command goes on behind it.
+    """
+    try:
+        yield from files
+    except KonomiError as error:
+        failures.append(error)
 
 
 def rated(files: Iterable[ImageFile], assets: Mapping[str, Asset], written: Mapping[str, int]) -> Iterator[ImageFile]:

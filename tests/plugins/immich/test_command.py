@@ -6,8 +6,8 @@ import pytest
 
 from konomi.cli import commands
 from konomi.client import connect_home
-from tests.client.immich.stand_in import KEY, READ, Immich, identity
 from tests.client.web.site import TASTE, picture
+from tests.plugins.immich.stand_in import KEY, READ, Immich, identity
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +91,8 @@ def test_a_picture_that_cannot_be_had_is_its_own_error(immich, konomi):
 
 def test_a_busy_or_broken_server_ends_it_and_the_same_command_goes_on(immich, konomi):
     immich.fail[f"/api/assets/{identity(6)}/thumbnail"] = 500
-    konomi("score", code=3)
+    assert "(500: made to fail); look at its log" in konomi("score", code=3).err
     immich.fail.clear()
     konomi("score")
-    assert immich.pictures and "made to fail" not in konomi("score").err
+    fetched = [path.split("/")[3] for _, path, _ in immich.asked if "/thumbnail" in path]
+    assert fetched == [identity(number) for number in (0, 1, 2, 3, 4, 5, 6, 6, 7)], "only what was missing came again"

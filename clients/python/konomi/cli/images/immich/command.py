@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 
 from konomi.cli.console import FAILED, Json, TasteId, attached, emit, note, progress, say, table
+from konomi.cli.images.immich.assets import Asset, AssetReader, Selection
+from konomi.cli.images.immich.marks import MarkPlan, WrittenMarks, planned, write
+from konomi.cli.images.immich.scoring import AssetJournal, fetched, rated, until_failure
+from konomi.cli.images.immich.server import ImmichServer, ImmichSettings
 from konomi.client.messages import GRADES
 from konomi.client.services import taste_name
-from konomi.errors import InvalidArgument
+from konomi.errors import InvalidArgument, KonomiError
 from konomi.home import Home
 from konomi.host.signals import stop_signals
 from konomi.i18n.catalogue import N_, plural, text
-from konomi.immich.assets import Asset, AssetReader, Selection
-from konomi.immich.marks import MarkPlan, WrittenMarks, planned, write
-from konomi.immich.scoring import AssetJournal, fetched, rated
-from konomi.immich.server import ImmichServer, ImmichSettings
 from konomi.taste.importing import ImportRun, ImportSummary
 from konomi.taste.scoring import Scored, ScoreRun
 from konomi.taste.scoring.picking import best
@@ -180,17 +180,21 @@ class _Work:
         """Returns the scores and the rater version.
 
         Raises:
+            KonomiError: Immich cannot be reached, or refused; what came before is noted.
             typer.Exit: it was stopped; the same command goes on from there.
         """
         results: list[Scored] = []
+        failures: list[KonomiError] = []
         journal = AssetJournal(Home.locate().root / "run" / "scores", self.taste, self.asked, self.assets)
         with stop_signals() as stopped, attached() as client, progress(text("scoring"), len(self.assets)) as update:
             run = ScoreRun(client, self.taste, journal, stopped)
             pictures = self.assets.values()
             files = fetched(self.server, pictures, original=self.original, known=journal, version=run.version)
-            for scored in run.score(files):
+            for scored in run.score(until_failure(files, failures)):
                 results.append(scored)
                 update(completed=len(results))
+        if failures:
+            raise failures[0]
         if stopped.is_set():
             note(text("stopped after {count} images; the same command goes on from there", count=len(results)))
             raise typer.Exit(INTERRUPTED)

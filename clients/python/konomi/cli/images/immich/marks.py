@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from konomi.cli.images.immich.assets import Asset
+from konomi.cli.images.immich.server import ImmichServer
 from konomi.client.messages import GRADES
 from konomi.errors import DataLoss
 from konomi.i18n.catalogue import text
-from konomi.immich.assets import Asset
-from konomi.immich.server import ImmichServer
 from konomi.taste.scoring import Scored
 
 AT_ONCE = 500

@@ -2,6 +2,8 @@
 
 import pytest
 
+from konomi.cli.images.immich.assets import AssetReader, Selection
+from konomi.cli.images.immich.server import ImmichServer, ImmichSettings
 from konomi.errors import (
     DataLoss,
     FailedPrecondition,
@@ -14,9 +16,7 @@ from konomi.errors import (
     Unavailable,
 )
 from konomi.host.hub_token import HubToken
-from konomi.immich.assets import AssetReader, Selection
-from konomi.immich.server import ImmichServer, ImmichSettings
-from tests.client.immich.stand_in import KEY, READ, Immich, identity
+from tests.plugins.immich.stand_in import KEY, READ, Immich, identity
 
 
 @pytest.fixture

@@ -2,14 +2,14 @@
 
 import pytest
 
+from konomi.cli.images.immich.assets import Asset
+from konomi.cli.images.immich.marks import WrittenMarks, planned, write
+from konomi.cli.images.immich.server import ImmichServer
 from konomi.errors import PermissionDenied
 from konomi.host.hub_token import HubToken
-from konomi.immich.assets import Asset
-from konomi.immich.marks import WrittenMarks, planned, write
-from konomi.immich.server import ImmichServer
 from konomi.taste.scoring import Scored
 from konomi.v1 import rater_pb2 as rater
-from tests.client.immich.stand_in import KEY, READ, Immich, identity
+from tests.plugins.immich.stand_in import KEY, READ, Immich, identity
 
 
 @pytest.fixture
