@@ -28,9 +28,9 @@ from konomi.night.engine.rebuild import SCHEMA, database_of, sound
 from konomi.night.engine.steps import NightSteps
 from konomi.night.gateway.services import NightServices
 from konomi.night.records.journal import Occurrences, StepJournal
+from konomi.night.records.postgresql import WORKFLOWS
 from konomi.night.records.request import NightRequest
 from konomi.night.records.sealed import set_aside
-from konomi.night.records.shared import WORKFLOWS
 from konomi.night.records.state import ENDED, NightState, Reason, Record, Served, StateName
 from konomi.night.records.store import NightStore
 

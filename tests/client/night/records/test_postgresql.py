@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from konomi.errors import FailedPrecondition, Unavailable
-from konomi.night.records import shared
+from konomi.night.records import postgresql as shared
 from konomi.night.records.journal import NAME
 from konomi.night.records.store import NightStore
 from tests.client.night import nights
