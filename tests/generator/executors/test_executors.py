@@ -1,12 +1,16 @@
 """One suite over both executors, this process and a Ray cluster of two nodes, and what only a cluster can suffer."""
 
+import io
 import os
+import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
+import PIL.Image
 import pytest
 
 from konomi.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound, Unavailable
@@ -14,7 +18,7 @@ from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.assembly import assemble
-from konomi_generator.executors.batches import split
+from konomi_generator.executors.batches import BatchOutcome, split
 from konomi_generator.executors.exposure import check_common_store, check_exposure
 from konomi_generator.executors.opening import open_executor
 from konomi_generator.executors.settings import ExecutorSettings
@@ -100,6 +104,10 @@ def asked_for(count: int, start: int = 0, **more: object) -> Request:
 
 def digests(executor: Executor, request: Request, stopped: Callable[[], bool] = lambda: False) -> dict[int, str]:
     return {finished.index: finished.artifact.digest for finished in executor.generate(request, stopped)}
+
+
+def pixels(store: ArtifactStore, digest: str) -> bytes:
+    return PIL.Image.open(io.BytesIO(store.get(digest))).convert("RGB").tobytes()
 
 
 def test_every_image_comes_once_and_is_stored(executor: Executor, store: ArtifactStore) -> None:
@@ -193,18 +201,32 @@ def test_a_killed_node_costs_what_it_had_in_hand_and_nothing_else(
 
 @pytest.mark.chaos
 @pytest.mark.timeout(1800)
-def test_nodes_killed_at_random_moments_of_a_night(cluster: Place, generator: Generator, on_ray: Executor) -> None:
-    plain, killed, redone = asked_for(200, 5000, steps=4, night="chaos"), 0, on_ray.redone
+def test_nodes_killed_at_random_moments_of_a_night(
+    cluster: Place, generator: Generator, on_ray: Executor, store: ArtifactStore
+) -> None:
+    """Each kill waits for some images since the last: by the clock, a busy machine kills actors that never began."""
+    plain, rng, kills = asked_for(32, 5000, steps=4, night="chaos"), random.Random(19), 0
+    lost, redone, came = on_ray.lost, on_ray.redone, []
     with ThreadPoolExecutor(1) as pool:
-        making = pool.submit(digests, on_ray, plain)
-        while not wait({making}, timeout=12.0).done:
-            cluster.kill()
-            cluster.add()  # which Ray does in the main thread alone
-            killed += 1
-        found = making.result()
-    assert killed >= 1
-    assert on_ray.redone > redone and len(found) == 200
-    assert digests(generator, plain) == found
+        making = pool.submit(lambda: [came.append(one) for one in on_ray.generate(plain, lambda: False)])
+        due = rng.randint(3, 9)
+        while not wait({making}, timeout=rng.random()).done:
+            if len(came) >= due:
+                cluster.kill()
+                cluster.add()  # which Ray does in the main thread alone
+                kills, due = kills + 1, len(came) + rng.randint(3, 9)
+        making.result()
+    found = {finished.index: finished.artifact.digest for finished in came}
+    assert kills >= 2 and len(came) == len(found) == 32, "every image came once"
+    lost, redone = on_ray.lost - lost, on_ray.redone - redone
+    assert lost >= kills - 1 and 1 <= redone <= 2 * lost, "the last kill may come after the last batch"
+    again = list(on_ray.generate(plain, lambda: False))
+    assert all(finished.recalled for finished in again), "what was made of the night is made no more"
+    assert {finished.index: finished.artifact.digest for finished in again} == found
+    alone = digests(generator, asked_for(32, 5000, steps=4))  # of no night: made anew, and an image names its night
+    assert {index: pixels(store, digest) for index, digest in alone.items()} == {
+        index: pixels(store, digest) for index, digest in found.items()
+    }
 
 
 @pytest.mark.chaos
@@ -292,42 +314,90 @@ def test_several_machines_need_a_bucket() -> None:
     assert caught.value.reason == "STORE_NOT_SHARED"
 
 
+class Handle:
+    """A stand-in for an actor on a clock of the test's own; it takes so many seconds for a batch, or dies of it."""
+
+    def __init__(self, cluster: "Clockwork", name: str, seconds: float, *, dies: bool = False) -> None:
+        self.cluster, self.name, self.seconds, self.dies = cluster, name, seconds, dies
+        self.free, self.made = 0.0, 0
+        self.make = self.stop = self
+        self.ready = SimpleNamespace(remote=self._asked)
+
+    def remote(self, *arguments):
+        if len(arguments) < 2:
+            return None
+        self.made += 1
+        self.free = max(self.free, self.cluster.now) + self.seconds
+        ref = (self.name, self.made)
+        self.cluster.due[ref], self.cluster.fails[ref] = self.free, self.dies
+        return ref
+
+    def _asked(self):
+        ref = (self.name, "ready", len(self.cluster.due))
+        self.cluster.due[ref] = self.cluster.now + 0.25
+        return ref
+
+
+class Clockwork:
+    """A stand-in for Ray: whatever is due first has come, and then it is that late."""
+
+    def __init__(self) -> None:
+        self.now, self.due, self.fails = 0.0, {}, {}
+
+    def wait(self, refs, num_returns, timeout):
+        first = min(refs, key=self.due.__getitem__)
+        self.now = self.due[first]
+        return [first], []
+
+    def get(self, ref):
+        from ray import exceptions
+
+        if self.fails.get(ref):
+            raise exceptions.RayActorError
+        return 1 if "ready" in ref else BatchOutcome(())
+
+    def spread(self, monkeypatch, handles, batches, patience: float = 600.0, away_since: float | None = None):
+        from konomi_generator.executors import ray_executor as module
+
+        monkeypatch.setattr(module, "ray", self)
+        actors = [module._Actor(handle, away_since=away_since) for handle in handles]
+        return module._Spread(actors, batches, "", patience, lambda: self.now)
+
+
 def test_a_slow_actor_takes_fewer_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pulled two ahead: three quick actors and one that takes five times as long, on a clock of its own."""
-    from konomi_generator.executors import ray_executor as module
-    from konomi_generator.executors.batches import BatchOutcome
-
-    now, due = [0.0], {}
-
-    class Handle:
-        def __init__(self, name: str, seconds: float) -> None:
-            self.name, self.seconds, self.free, self.made = name, seconds, 0.0, 0
-            self.make = self.stop = self
-
-        def remote(self, *arguments):
-            if len(arguments) < 2:
-                return None
-            self.made += 1
-            self.free = max(self.free, now[0]) + self.seconds
-            ref = (self.name, self.made)
-            due[ref] = self.free
-            return ref
-
-    class Cluster:
-        @staticmethod
-        def wait(refs, num_returns, timeout):
-            first = min(refs, key=due.__getitem__)
-            now[0] = due[first]
-            return [first], []
-
-        @staticmethod
-        def get(ref):
-            return BatchOutcome(())
-
-    monkeypatch.setattr(module, "ray", Cluster)
-    handles = [Handle("slow", 5.0), *(Handle(f"quick{n}", 1.0) for n in range(3))]
+    """Pulled two ahead: three quick actors and one that takes five times as long."""
+    cluster = Clockwork()
+    handles = [Handle(cluster, "slow", 5.0), *(Handle(cluster, f"quick{n}", 1.0) for n in range(3))]
     batches = split(asked_for(160), 4, 4)
-    work = module._Spread([module._Actor(handle) for handle in handles], batches, "", 600.0, lambda: now[0])
+    work = cluster.spread(monkeypatch, handles, batches)
     assert list(work.run(lambda: False)) == []
     assert sum(handle.made for handle in handles) == len(batches) == 40
-    assert handles[0].made == 3 and now[0] == 15.0, "twelve or thirteen rounds of the quick ones, three of the slow one"
+    assert handles[0].made == 3 and cluster.now == 15.0, (
+        "twelve or thirteen rounds of the quick ones, three of the slow"
+    )
+
+
+def test_actors_that_die_of_every_batch_end_the_request_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Clockwork()
+    work = cluster.spread(
+        monkeypatch, [Handle(cluster, name, 7.0, dies=True) for name in "ab"], split(asked_for(8), 2, 4)
+    )
+    with pytest.raises(Unavailable, match="go away before any of them has made a batch") as caught:
+        list(work.run(lambda: False))
+    assert caught.value.reason == "CLUSTER_AWAY" and 600.0 < cluster.now < 620.0
+
+
+def test_one_machine_that_never_stays_keeps_no_other_from_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Clockwork()
+    handles = [Handle(cluster, "flies", 1.0, dies=True), Handle(cluster, "stays", 90.0)]
+    work = cluster.spread(monkeypatch, handles, split(asked_for(80), 2, 4))
+    assert list(work.run(lambda: False)) == []
+    assert cluster.now > 600.0 and work.lost > 10 and handles[1].made == 20
+
+
+def test_what_was_away_before_a_request_has_all_its_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour ago a request ended while all machines were away; they have long been back, and only nobody asked."""
+    cluster = Clockwork()
+    cluster.now = 3600.0
+    work = cluster.spread(monkeypatch, [Handle(cluster, "a", 1.0)], split(asked_for(4), 1, 4), away_since=0.0)
+    assert list(work.run(lambda: False)) == []

@@ -9,7 +9,7 @@ from konomi_chassis.storage.database import open_database, open_for_role, readin
 from konomi_chassis.storage.snapshots import read_tables
 from konomi_rater.storage.schema import MIGRATIONS, SCHEMA
 from konomi_rater.storage.schema.postgresql import APPEND_ONLY
-from tests.schemas import described
+from tests.postgresql import described
 
 
 @pytest.fixture

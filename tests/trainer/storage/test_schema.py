@@ -7,7 +7,7 @@ from konomi_chassis.settings import DatabaseSettings
 from konomi_chassis.storage.database import open_database, open_for_role, reading
 from konomi_chassis.storage.snapshots import read_tables
 from konomi_trainer.storage.schema import MIGRATIONS, SCHEMA
-from tests.schemas import described
+from tests.postgresql import described
 
 
 @pytest.fixture

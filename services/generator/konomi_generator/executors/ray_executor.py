@@ -28,6 +28,8 @@ from konomi_generator.settings import GeneratorSettings
 
 AHEAD = 2
 """Batches an actor has at most: one it makes, one that waits so that it never does."""
+FRUITLESS = 2
+"""Losses an actor may have on average, with no batch coming from any of them, before patience runs out."""
 AGAIN_SECONDS = 0.5
 """After which an actor that did not answer is asked again."""
 LOST = (exceptions.RayActorError, exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.WorkerCrashedError)
@@ -84,7 +86,7 @@ class RayExecutor:
         """Makes the images of a request and yields each once its batch is done, in any order; without previews.
 
         Raises:
-            Unavailable: no actor answered for `patience_seconds`.
+            Unavailable: no actor answered for `patience_seconds`, or all were lost again and again before any was done.
             KonomiError: what `Generator.generate` raises, wherever it was raised.
         """
         _, digest = self._generator.model(request.base_model)
@@ -129,6 +131,9 @@ class _Spread:
         self._running: dict[Any, tuple[_Actor, ImageBatch]] = {}
         self._asked: dict[Any, _Actor] = {}
         self.lost, self.redone = 0, 0
+        self._came, self._lost_since = self._began, 0
+        for actor in actors:  # how long one was away before nobody asked it anything is no matter
+            actor.away_since = None if actor.away_since is None else self._began
 
     def run(self, stopped: Callable[[], bool]) -> Iterator[Finished]:
         """Yields every image once."""
@@ -184,6 +189,7 @@ class _Spread:
         actor.batches -= 1
         if outcome.error is not None:
             raise outcome.error
+        self._came, self._lost_since = self._clock(), 0
         seconds = self._clock() - self._began
         for finished in outcome.finished:
             yield replace(finished, index=batch.positions[finished.index], seconds=seconds)
@@ -208,12 +214,20 @@ class _Spread:
         self._waiting.appendleft(batch)
         actor.batches -= 1
         if actor.away_since is None:
-            self.lost += 1
+            self.lost, self._lost_since = self.lost + 1, self._lost_since + 1
             actor.away_since, actor.asked = self._clock(), 0.0
 
     def _check_patience(self) -> None:
-        away = [actor.away_since for actor in self._actors]
-        if all(since is not None and self._clock() - since > self._patience for since in away):
+        now, away = self._clock(), [actor.away_since for actor in self._actors]
+        if self._lost_since > FRUITLESS * len(self._actors) and now - self._came > self._patience:
+            raise Unavailable(
+                "The machines of the Ray cluster go away before any of them has made a batch. Look at them with "
+                "`ray status`, or set a smaller [scale] batch_images; what was made is kept, and the same request "
+                "goes on from there.",
+                reason="CLUSTER_AWAY",
+                retry_after=60.0,
+            )
+        if all(since is not None and now - since > self._patience for since in away):
             raise Unavailable(
                 "No actor of the Ray cluster answers. Look at its machines with `ray status`; what was made is kept, "
                 "and the same request goes on from there.",

@@ -28,9 +28,9 @@ from konomi.night.engine.rebuild import SCHEMA, database_of, sound
 from konomi.night.engine.steps import NightSteps
 from konomi.night.gateway.services import NightServices
 from konomi.night.records.journal import Occurrences, StepJournal
+from konomi.night.records.postgresql import WORKFLOWS, away
 from konomi.night.records.request import NightRequest
 from konomi.night.records.sealed import set_aside
-from konomi.night.records.shared import WORKFLOWS
 from konomi.night.records.state import ENDED, NightState, Reason, Record, Served, StateName
 from konomi.night.records.store import NightStore
 
@@ -55,9 +55,12 @@ def halted(nights: NightStore, request: NightRequest, gateway: NightServices) ->
 
 
 def fault(error: Exception, step: str = "") -> errors.KonomiError:
-    """Returns a full disk as such, and any other error as a fault of a step, or of the night where none is named."""
+    """Returns a full disk, or a database that is away, as such; any other as a fault of a step, or of the night."""
     if is_full(error):
         return disk_full_error(translatable(DISK_FULL))
+    driver = type(getattr(error, "orig", None)).__module__
+    if type(error).__name__ == "OperationalError" and driver.startswith("psycopg"):
+        return away(error)  # a step that dbos could not note is none, so the night goes on before it
     if step:
         message = translatable("The step {step} met a fault of its own: {error}", step=step, error=repr(error))
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 from konomi.files import make_folder, write_atomically
 from konomi.night.records import sealed
 from konomi.night.records.journal import NAME as JOURNAL
-from konomi.night.records.shared import SharedRecords
+from konomi.night.records.postgresql import SharedRecords
 from konomi.night.records.trial import FILE as TRIAL
 
 NOTED = (TRIAL, "delivered")

@@ -16,7 +16,7 @@ from konomi import errors
 from konomi.files import LOOK_SECONDS, derived_id, is_locked
 from konomi.i18n.catalogue import text
 from konomi.night.alarms import Alarm
-from konomi.night.records import levelling, sealed, shared
+from konomi.night.records import levelling, postgresql, sealed
 from konomi.night.records import trial as trials
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import ENDED as ENDED
@@ -54,6 +54,7 @@ class NightStore:
         self._orders: dict[str, tuple[tuple[int, ...], Order | None]] = {}
         self._tastes: dict[str, object] = {}
         self._shared: shared.SharedRecords | None = None
+        self._shared: postgresql.SharedRecords | None = None
 
     def request(self, night: str) -> NightRequest:
         """Returns a night's request.
@@ -399,12 +400,12 @@ class NightStore:
             FailedPrecondition: another process runs a night in this home, or another host does.
             Unavailable: the database cannot be reached.
         """
-        url = shared.address_of(self.home)
+        url = postgresql.address_of(self.home)
         with self.lock(seconds):
             if not url:
                 yield
                 return
-            with shared.held(url, say) as self._shared:
+            with postgresql.held(url, say) as self._shared:
                 try:
                     levelling.level(self.folder, self._shared)
                     yield
@@ -413,7 +414,7 @@ class NightStore:
 
     def refresh(self, say: Callable[[str], None] = lambda _sentence: None) -> None:
         """Takes in what other hosts of the same database left of their nights. Raises what `hold` raises."""
-        if shared.address_of(self.home):
+        if postgresql.address_of(self.home):
             with self.hold(say=say):
                 return
 

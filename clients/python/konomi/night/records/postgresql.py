@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from konomi import errors
-from konomi.i18n.catalogue import text
+from konomi.i18n.catalogue import text, translatable
 from konomi.night.records.journal import NAME as JOURNAL
 from konomi.settings import DatabaseSettings
 
@@ -199,7 +199,9 @@ class SharedRecords:
 def away(error: Exception) -> errors.Unavailable:
     """Returns the error of a database that does not answer."""
     why = " ".join(str(error).split())
-    message = text("the night's records in PostgreSQL cannot be reached: {why}; the same command goes on", why=why)
+    message = translatable(
+        "the night's records in PostgreSQL cannot be reached: {why}; the same command goes on", why=why
+    )
     return errors.Unavailable(message, reason="DATABASE_UNREACHABLE", retry_after=5.0)
 
 
@@ -241,7 +243,7 @@ def _connected(url: str) -> "psycopg.Connection[Any]":
 
 
 def _running(host: str) -> errors.FailedPrecondition:
-    message = text(
+    message = translatable(
         "Another host, {host}, runs a night on this database; `konomi night status` there shows it. "
         "Where that host died, its lock goes within half a minute: try again.",
         host=host,
