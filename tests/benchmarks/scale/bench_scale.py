@@ -6,7 +6,6 @@ each. `--only P12,P16` measures some; the simulation (P17) goes by whatever of P
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -23,20 +22,17 @@ from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from tests.benchmarks.results import FOLDER, merge
-from tests.benchmarks.scale.pipeline import ServiceTimes, first_bend, simulate, sizing
+from tests.benchmarks.scale.pipeline import first_bend, simulate, sizing
+from tests.benchmarks.scale.sizing_table import GPU_SECONDS, filed, measured, on_cards
 from tests.benchmarks.serving import bench_engines, rig
 from tests.postgresql import Rows, binaries, serving
 
 ADDRESS = "127.0.0.2"
 """Of this machine alone."""
-IMAGES, BATCH, STEPS = 48, 4, 6
+IMAGES, BATCH, STEPS = 32, 4, 6
 SCORED, AT_ONCE = 64, 16
 driver_seconds: list[float] = []
 """Processor time of this process in each request; of those on Ray it is what the driver costs."""
-TASTE_SECONDS = 5.0
-"""A fit of 500 labels, a selection and what a page asks meanwhile: an assumption, of a taste and night."""
-GPU_SECONDS = 0.054
-"""SD 1.5, 512², 25 steps, at the card's floor: an assumption of the design, not measured here."""
 
 
 def main() -> None:
@@ -268,16 +264,23 @@ def _scored(replicas: list[rig.Server], images: list[bytes], turn: int) -> float
 def simulated() -> list[dict[str, Any]]:
     """P17: the simulation held against the measured actors, then where 64 cards, 10 M images, 1,000 tastes bend."""
     path = FOLDER / "scale.json"
-    filed = {found["id"]: found["value"] for found in json.loads(path.read_text("utf-8"))}
-    times = measured(filed)
+    figures = filed(path)
+    times = measured(figures)
     rows = []
     for count, name in ((1, "P12a"), (2, "P12b")):
         made = simulate(times, count, IMAGES, BATCH, embeds=False).images_per_second
         what = f"simulated over measured images a second, {count} actor{'s' * (count > 1)}"
         rows.append(
-            {"id": f"P17{'ab'[count - 1]}", "what": what, "value": made, "baseline": filed[name], "unit": "1/s", "n": 1}
+            {
+                "id": f"P17{'ab'[count - 1]}",
+                "what": what,
+                "value": made,
+                "baseline": figures[name],
+                "unit": "1/s",
+                "n": 1,
+            }
         )
-    cards = ServiceTimes(GPU_SECONDS, times.hand_out, times.embed, times.taste)
+    cards = on_cards(times)
     for count, made in first_bend(cards, (1, 8, 16, 64), 8).items():
         what = f"simulated, {count} cards at {GPU_SECONDS} s an image: busiest is {made.bends}"
         rows.append({"id": f"P17-{count}", "what": what, "value": made.images_per_second, "unit": "1/s", "n": 1})
@@ -285,14 +288,6 @@ def simulated() -> list[dict[str, Any]]:
         what = f"simulated, hours of 10 M images of 1,000 tastes on {size.actors} cards: busiest is {size.bends}"
         rows.append({"id": f"P18-{size.actors}", "what": what, "value": size.hours, "unit": "h", "n": 1})
     return rows
-
-
-def measured(filed: dict[str, float]) -> ServiceTimes:
-    """Returns the service times behind filed figures: one actor's image, the driver's batch, a scored image.
-
-    What a taste costs the rater is taken to be `TASTE_SECONDS`.
-    """
-    return ServiceTimes(1 / filed["P12a"], filed["P12d"] / 1000, 1 / filed["P16a"], TASTE_SECONDS)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tests.benchmarks.scale.pipeline import ServiceTimes, ceiling, first_bend, simulate, sizing
+from tests.benchmarks.scale.sizing_table import ENGLISH, JAPANESE, filed, lines, measured, on_cards, rows
+from tests.contract.source_tree import ROOT
 
 TIMES = ServiceTimes(draw=0.5, hand_out=0.002, embed=0.01, taste=2.0)
 
@@ -41,3 +43,19 @@ def test_fewer_hours_with_more_actors_until_it_bends():
     hours = [row.hours for row in sizing(TIMES, (1, 2, 4, 8), 10_000, 1, 8)]
     assert hours == sorted(hours, reverse=True)
     assert hours[0] == pytest.approx(10_000 * TIMES.draw / 3600, rel=0.01)
+
+
+def test_the_simulation_says_what_was_measured_of_one_and_of_two_actors():
+    figures = filed()
+    times = measured(figures)
+    for count, name in ((1, "P12a"), (2, "P12b")):
+        made = simulate(times, count, 48, 4, embeds=False).images_per_second
+        assert made == pytest.approx(figures[name], rel=0.1), name
+
+
+def test_docs_show_the_table_that_is_computed_and_the_rater_bends_first():
+    times = on_cards(measured(filed()))
+    for page, names in (("scaling.md", ENGLISH), ("scaling.ja.md", JAPANESE)):
+        text = (ROOT / "docs" / page).read_text("utf-8")
+        assert [line for line in lines(times, names) if line not in text] == []
+    assert rows(times)[-1][0].bends != "actors"
