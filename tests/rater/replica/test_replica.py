@@ -373,14 +373,15 @@ def test_the_command_takes_the_flag_and_refuses_without_a_database(tmp_path):
     assert "rater cannot start: There is no database of the rater here" in done.stderr
 
 
-def test_following_says_only_what_changed_and_ends():
+@pytest.mark.parametrize("error", [NotFound("gone"), RuntimeError("a library's own")])
+def test_following_says_only_what_changed_and_ends(error):
     failing, said = [False], []
     looked = [0]
 
     def follow() -> None:
         looked[0] += 1
         if failing[0]:
-            raise NotFound("gone")
+            raise error
 
     following = Following(follow, seconds=0.001)
     following.start(said.append)

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from konomi.errors import FailedPrecondition, KonomiError
+from konomi.errors import FailedPrecondition
 
 FOLLOW_SECONDS = 1.0
 """Between two looks at what the writer did; with the look itself that stays within two seconds."""
@@ -49,7 +49,7 @@ class Following:
             try:
                 self._follow()
                 well = True
-            except KonomiError as error:
+            except Exception as error:  # noqa: BLE001  whatever it is, the next look may go well
                 if serving:
                     logging.getLogger(__name__).warning("what the writer keeps cannot be read: %s", error)
                 well = False
