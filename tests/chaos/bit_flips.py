@@ -21,8 +21,9 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import open_database, reading
 from konomi_rater.measures.novelty import NeighbourIndex
 from konomi_rater.preference.fitting import quick_fit
-from konomi_rater.storage import comparisons, head_file, image_records, labels, tastes
+from konomi_rater.storage import comparisons, image_records, labels, tastes
 from konomi_rater.storage.comparisons import ComparisonEntry
+from konomi_rater.storage.files import head_file
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.storage.label_chain import LabelChains
 from konomi_rater.storage.labels import NewLabel

@@ -27,7 +27,7 @@ from konomi_chassis.storage.postgresql.engine import open_to_read
 from konomi_chassis.storage.postgresql.server import named
 from konomi_chassis.storage.sqlite.page_checksums import load
 from konomi_rater.storage import collected
-from konomi_rater.storage.head_file import from_bytes
+from konomi_rater.storage.files.head_file import from_bytes
 from konomi_rater.storage.label_chain import LabelChains
 from konomi_rater.storage.schema import SCHEMA
 

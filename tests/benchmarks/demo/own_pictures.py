@@ -35,7 +35,7 @@ from konomi_rater.selection.selection import (
     fill_up,
     select,
 )
-from konomi_rater.storage.head_file import from_bytes, to_bytes
+from konomi_rater.storage.files.head_file import from_bytes, to_bytes
 from tests.benchmarks.night import bed
 from tests.benchmarks.night.bed_steps import BedSteps, Made
 from tests.benchmarks.night.policies import DEFAULT

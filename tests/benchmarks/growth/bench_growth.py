@@ -106,6 +106,8 @@ class _Calls:
             "list images, scores": listing(with_scores=True, order_by="utility desc"),
             "score 32 images": self._score,
             "search": lambda: rater.search_images(taste=TASTE, image=pb.ImageInput(digest=digest_at(5)), count=10),
+            "map": lambda: rater.map_images(taste=TASTE),
+            "map, 5000 points": lambda: rater.map_images(taste=TASTE, count=5000),
             "suggest": lambda: rater.suggest_images(taste=TASTE, count=10, seed=self._next()),
             "suggest, novel": lambda: rater.suggest_images(taste=TASTE, count=10, novel=5, seed=self._next()),
             "suggest, slate": lambda: rater.suggest_images(taste=TASTE, slate=True, seed=self._next()),

@@ -21,7 +21,7 @@ from konomi_rater.measures.novelty import Reference, reference_of
 from konomi_rater.preference.fitting import Fitted, fit, quick_fit
 from konomi_rater.preference.training import Training
 from konomi_rater.selection.acquisition import Pool, SuggestionReason, suggest
-from konomi_rater.storage.head_file import StoredHead, from_bytes, to_bytes
+from konomi_rater.storage.files.head_file import StoredHead, from_bytes, to_bytes
 from konomi_starter.data.captions import ATTRIBUTES, TASTE_ATTRIBUTES
 from tests.benchmarks.night.persons import NightPerson, persons
 from tests.benchmarks.rater.pool import ImagePool

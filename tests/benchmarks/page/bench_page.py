@@ -1,9 +1,10 @@
-"""What the page costs a hand: key to next image, grades a minute, a library of 100,000 (id U1, then U2 to U9).
+"""What the page costs a hand: key to next image, grades a minute, a library of 100,000 (id U1, then U2 to U11).
 
 Question: does the page keep up with a person on this machine? Method: a real rater and the page in one process tree, a
 real headless Chromium without GPU. The libraries are written straight into the stopped rater's store and database:
 every picture has its own digest, and a random unit vector in place of an embedding, which costs the page nothing.
-The first library holds 512-pixel JPEGs, the large one 96-pixel ones. U7 to U9 say where the time of U3 to U6 goes: to
+The first library holds 512-pixel JPEGs, the large one 96-pixel ones. U10 and U11 pass images with no rest, by the usual
+keys and swept: what the page allows, no person. U7 to U9 say where the time of U3 to U6 goes: to
 the rater's listing, to the thumbnails made while scrolling, or to the browser's own painting.
 
 Run time: about 6 minutes on two quiet cores (most of it writing 110,000 files); peak memory about 2.5 GB.
@@ -150,7 +151,7 @@ def grade(browser: Any, site: Site, grades: int, pause: float) -> tuple[list[flo
     page.goto(site.link("rate"))
     page.wait_for_selector(".frame img")
     page.wait_for_timeout(2000)
-    draw = random.Random(1)
+    draw, before = random.Random(1), len(site.labels())
     began = time.monotonic()
     for number in range(grades):
         page.keyboard.press(str(draw.randint(1, 5)))
@@ -160,8 +161,46 @@ def grade(browser: Any, site: Site, grades: int, pause: float) -> tuple[list[flo
     minutes = (time.monotonic() - began) / 60
     times = page.evaluate("window.times")
     context.close()
-    assert len(site.labels()) == min(grades, 1000), "every key is on record"
+    assert len(site.labels()) == min(before + grades, 1000), "every key is on record"
     return times, grades / minutes
+
+
+def hurry(browser: Any, site: Site, keys: int, view: str) -> tuple[float, int]:
+    """Presses a key as soon as an image is on the screen, and returns images a minute and the labels that stand.
+
+    No hand and no eye takes part: it is what the page, its server and the disk allow, not what a person does.
+
+    Args:
+        browser: a browser.
+        site: the site.
+        keys: images to pass.
+        view: "rate", where every key grades; "rate/sweep", where four of five say N and the fifth leaves it.
+    """
+    page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    before = len(site.labels())
+    page.goto(site.link(view))
+    page.wait_for_selector(".sweep .frame img" if "/" in view else ".frame img")
+    page.wait_for_timeout(2000)
+    said, at = 0, "document.getElementById('main').dataset.digest"
+    began = time.monotonic()
+    for number in range(keys):
+        key = " " if "/" in view and number % 5 == 4 else "1"
+        shown, waited = page.evaluate(at), 25
+        page.keyboard.press(key)
+        while page.evaluate(at) == shown:
+            waited += 1
+            page.wait_for_timeout(2)
+            if waited % 25 == 0 and "/" in view:
+                page.keyboard.press(key)  # pressed before the image was seen: it was about nothing
+        said += key == "1"
+    minutes = (time.monotonic() - began) / 60
+    for _ in range(500):
+        if len(site.labels()) - before == said:
+            break
+        page.wait_for_timeout(20)
+    page.context.close()
+    assert len(site.labels()) - before == said, "every label that was said is on record, and no other"
+    return keys / minutes, said
 
 
 def look(browser: Any, site: Site, count: int) -> dict[str, float]:
@@ -205,15 +244,28 @@ def main() -> None:
     parser.add_argument("--grades", type=int, default=500)
     parser.add_argument("--library", type=int, default=10_000)
     parser.add_argument("--large", type=int, default=100_000)
+    parser.add_argument("--sweep", type=int, default=250, help="images passed without a rest, in each of two ways")
+    parser.add_argument("--only-sweep", action="store_true", help="nothing but these two")
     parser.add_argument("--small", action="store_true", help="a smoke test; writes no result")
     options = parser.parse_args()
     if options.small:
-        options.grades, options.library, options.large = 30, 200, 5000
+        options.grades, options.library, options.large, options.sweep = 30, 200, 5000, 30
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory(prefix="bench-page-") as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         site = prepared(Path(folder) / "grading", options.library, 512, 1)
+        usual, _ = hurry(browser, site, options.sweep, "rate")
+        swept, said = hurry(browser, site, options.sweep, "rate/sweep")
+        hurried = [
+            Figure("U10", "images a minute graded by a key with no rest", usual, 40, "1/min", options.sweep),
+            Figure("U11", f"the same swept, N or not; {said} said N", swept, usual, "1/min", options.sweep),
+        ]
+        if options.only_sweep:
+            site.stop()
+            browser.close()
+            report("page", hurried)
+            return
         times, rate = grade(browser, site, options.grades, 0.1)
         site.stop()
         site = prepared(Path(folder) / "library", options.large, 96, 2)
@@ -235,6 +287,7 @@ def main() -> None:
         Figure("U8", "of these: 120 images listed by the rater", seen["listing"], 100, "ms", int(seen["listings"])),
         Figure("U9", "of these: a thumbnail made and sent", seen["thumb"], 50, "ms", int(seen["thumbs"])),
     ]
+    figures += hurried
     if options.small:
         for figure in figures:
             print(figure)

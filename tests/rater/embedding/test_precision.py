@@ -15,7 +15,7 @@ from konomi_rater.embedding.device import Placement
 from konomi_rater.embedding.names import LITE, in_precision, parse, plain, space_of
 from konomi_rater.embedding.registry import Embedders
 from konomi_rater.settings import RaterSettings
-from konomi_rater.storage import head_file
+from konomi_rater.storage.files import head_file
 from tests.rater.conftest import png, serving
 from tests.rater.models_on_disk import SECOND, write_second_model
 from tests.rater.usecases.test_embedders import change, vectors

@@ -12,7 +12,7 @@ from konomi_rater.preference.head import MOST_EXACT, kind_for
 from konomi_rater.preference.metrics import auc, average_precision, spearman
 from konomi_rater.preference.ordinal import grade_probabilities, scale_of, utility
 from konomi_rater.preference.training import Training
-from konomi_rater.storage.head_file import from_bytes, to_bytes
+from konomi_rater.storage.files.head_file import from_bytes, to_bytes
 
 
 def world(seed: int, images: int = 600, dimensions: int = 24):

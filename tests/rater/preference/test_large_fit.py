@@ -12,7 +12,7 @@ from konomi_rater.preference.metrics import spearman
 from konomi_rater.preference.provenance.parameters import Provenance
 from konomi_rater.preference.sparse_gaussian_process import POINTS
 from konomi_rater.preference.training import Training
-from konomi_rater.storage.head_file import from_bytes, to_bytes
+from konomi_rater.storage.files.head_file import from_bytes, to_bytes
 
 FOLDED = range(fitting.FOLDS * large_fit.PARTS)
 LIMIT = 600

@@ -12,7 +12,7 @@ from konomi_rater.preference.metrics import spearman
 from konomi_rater.preference.provenance.origins import Origins, learn_origins
 from konomi_rater.preference.provenance.parameters import Provenance
 from konomi_rater.preference.training import Training
-from konomi_rater.storage.head_file import from_bytes, to_bytes
+from konomi_rater.storage.files.head_file import from_bytes, to_bytes
 
 LIKED, OTHER = "night/unit-2", "night/unit-1"
 ONE_MODEL = [Provenance("", "base", {"guidance_scale": scale}) for scale in (2.0, 4.0, 6.0)]

@@ -17,7 +17,7 @@ from konomi_rater.preference.head import MOST_EXACT, fit_head
 from konomi_rater.preference.metrics import auc, spearman
 from konomi_rater.preference.ordinal import PRIOR
 from konomi_rater.preference.training import Training
-from konomi_rater.storage.head_file import from_bytes, to_bytes
+from konomi_rater.storage.files.head_file import from_bytes, to_bytes
 from tests.rater.preference.test_fitting import world
 
 

@@ -12,7 +12,7 @@ from konomi_rater.preference.provenance import trees
 from konomi_rater.preference.provenance.parameters import Provenance, learn_columns, terms_of
 from konomi_rater.preference.provenance.trees import stack
 from konomi_rater.preference.training import Training
-from konomi_rater.storage.head_file import from_bytes, to_bytes, trees_of
+from konomi_rater.storage.files.head_file import from_bytes, to_bytes, trees_of
 
 
 def world(seed: int, count: int = 900) -> tuple[np.ndarray, list[Provenance], np.ndarray, np.ndarray]:

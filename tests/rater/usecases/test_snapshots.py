@@ -79,6 +79,8 @@ def lived_in(rater: Rater, fitted):
     rater.fit(fitted.taste, seed=3)
     rater.call("SelectImages", pb.SelectImagesRequest(taste=fitted.taste, policy="converge", count=10))
     rater.call("CertifySet", pb.CertifySetRequest(taste=fitted.taste, digests=fitted.digests[:40]))
+    kept = pb.SetFavouritesRequest(taste=fitted.taste, digests=fitted.digests[7:9], favourite=True)
+    rater.call("SetFavourites", kept)
     return fitted
 
 
@@ -94,6 +96,9 @@ def test_a_restored_taste_scores_the_same_to_the_bit_and_has_the_same_journal(ra
         rater, lived_in.taste, lived_in.digests, strangers
     )
     assert journal(other, lived_in.taste) == journal(rater, lived_in.taste)
+    asked = pb.ListFavouritesRequest(taste=lived_in.taste)
+    kept = other.call("ListFavourites", asked)
+    assert kept == rater.call("ListFavourites", asked) and kept.total_size == 2
     asked = pb.ListRaterVersionsRequest(taste=lived_in.taste)
     assert other.call("ListRaterVersions", asked) == rater.call("ListRaterVersions", asked)
     listing = pb.ListImagesRequest(taste=lived_in.taste, page_size=1000, with_scores=True, order_by="novelty desc")

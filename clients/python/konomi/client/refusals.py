@@ -75,6 +75,7 @@ OF_REASON: Mapping[str, str] = {
     "DRAFT_ADAPTER_MISSING": N_("Drafts need a few-step adapter beside this base model, and there is none."),
     "DRAINING": N_("The service is stopping; try again once it runs."),
     "EMBEDDER_CHANGED": N_("The embedder of this taste has changed meanwhile; try again."),
+    "FAVOURITES_FULL": N_("There is room for 5000 favourites; take some off first."),
     "EMBEDDER_CHANGING": N_("The embedder of this taste is being changed; wait until that is done."),
     "EMBEDDER_MISSING": N_("The embedder of this taste is not installed here; konomi doctor says how to get it."),
     "EMBEDDER_UNKNOWN": N_("There is no such embedder here; konomi rater embedder lists those there are."),

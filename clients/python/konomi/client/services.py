@@ -91,6 +91,8 @@ class RaterClient(Service):
     record_audit: Unary[rater.RecordAuditRequest, rater.Certificate]
     measure_images: Unary[rater.MeasureImagesRequest, rater.ImageMeasures]
     map_images: Unary[rater.MapImagesRequest, rater.ImageMap]
+    set_favourites: Unary[rater.SetFavouritesRequest, rater.SetFavouritesResponse]
+    list_favourites: Unary[rater.ListFavouritesRequest, rater.ListFavouritesResponse]
     record_consent: Unary[rater.RecordConsentRequest, rater.Consent]
     list_consents: Unary[rater.ListConsentsRequest, rater.ListConsentsResponse]
     revoke_images: Unary[rater.RevokeImagesRequest, rater.RevokeImagesResponse]

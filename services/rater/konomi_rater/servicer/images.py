@@ -1,15 +1,17 @@
-"""The rpcs that add, list, search and collect the images of a taste."""
+"""The rpcs that add, list, search, keep in mind and collect the images of a taste."""
 
 from collections.abc import Iterator
 
 import grpc
+import sqlalchemy
 
 from konomi.v1 import rater_pb2
-from konomi_chassis.rpc.pagination import page_size
+from konomi_chassis.rpc.pagination import page, page_size
 from konomi_rater.servicer import messages
 from konomi_rater.servicer.base import ServicerPart, caller
 from konomi_rater.servicer.messages import taste_id
 from konomi_rater.servicer.streams import gather, stream_taste
+from konomi_rater.storage import favourites, tastes
 from konomi_rater.storage.image_records import ImageFacts
 from konomi_rater.usecases.collection import RetentionPolicy
 from konomi_rater.usecases.exploration import Nearest
@@ -61,6 +63,47 @@ class ImageServicer(ServicerPart):
                 for hit in found.hits
             ],
             total_size=found.total,
+        )
+
+    def SetFavourites(
+        self, request: rater_pb2.SetFavouritesRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.SetFavouritesResponse:
+        """Keeps images in mind, or no longer; the answer leaves only after the commit."""
+        taste = taste_id(request.taste)
+
+        def work(connection: sqlalchemy.Connection) -> rater_pb2.SetFavouritesResponse:
+            tastes.read(connection, taste)
+            unknown: list[str] = []
+            if request.favourite:
+                unknown = favourites.keep(connection, taste, request.digests, self._rater.workspace.clock())
+            else:
+                favourites.let_go(connection, taste, request.digests)
+            total = favourites.count(connection, taste)
+            return rater_pb2.SetFavouritesResponse(total_size=total, unknown_digests=unknown)
+
+        return self._answer_once("SetFavourites", request, rater_pb2.SetFavouritesResponse(), work)
+
+    def ListFavourites(
+        self, request: rater_pb2.ListFavouritesRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.ListFavouritesResponse:
+        """Lists favourites; the page token is the last place."""
+        taste = taste_id(request.taste)
+        before = messages.number_in(request.page_token, "favourites", "page_token") if request.page_token else 0
+        with self._rater.workspace.reading() as connection:
+            tastes.read(connection, taste)
+            total = favourites.count(connection, taste)
+            listed = page(
+                request.page_size,
+                lambda limit: favourites.read(connection, taste, before, limit),
+                lambda row: str(row.sequence),
+            )
+        return rater_pb2.ListFavouritesResponse(
+            favourites=[
+                rater_pb2.Favourite(image_digest=row.digest, create_time=messages.timestamp(row.created))
+                for row in listed.rows
+            ],
+            next_page_token=listed.next_token,
+            total_size=total,
         )
 
     def CollectImages(

@@ -150,6 +150,8 @@ RULES: RequestRules = {
         "near_copy_cosine": between(-1, 1),
     },
     "MapImagesRequest": {"taste": TASTE, "count": between(0, MOST_POINTS)},
+    "SetFavouritesRequest": {"taste": TASTE, **digests("digests", 1, 1000), "request_id": UUID_OR_NONE},
+    "ListFavouritesRequest": {"taste": TASTE, **PAGE},
     "RecordConsentRequest": {
         "taste": TASTE,
         "consent.reference": text(400),

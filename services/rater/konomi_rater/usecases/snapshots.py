@@ -14,7 +14,8 @@ from konomi_chassis.storage import snapshots as rows_file
 from konomi_chassis.storage.artifacts import Artifact
 from konomi_chassis.storage.snapshots import Row, Tables, TableSchema, invalid, want, want_digest
 from konomi_rater.embedding.names import space_of
-from konomi_rater.storage import collected, image_records, labels, tastes, vector_file
+from konomi_rater.storage import collected, image_records, labels, tastes
+from konomi_rater.storage.files import vector_file
 from konomi_rater.storage.schema import MIGRATIONS
 from konomi_rater.usecases.images import check_facts
 from konomi_rater.usecases.workspace import Workspace
@@ -208,7 +209,8 @@ def _check(tables: Tables, taste: str) -> None:
     for row in tables["images"]:
         _check_image(row)
     without = [*tables["collected_images"], *tables["images_without_pixels"]]
-    for row in [*tables["labels"], *tables["panel"], *tables["audit_answers"], *without]:
+    others = [*tables["panel"], *tables["audit_answers"], *tables["favourites"]]
+    for row in [*tables["labels"], *others, *without]:
         want_digest(row, "digest")
     try:
         labels.check_chain(tables["labels"], taste)

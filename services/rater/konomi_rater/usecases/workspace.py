@@ -25,7 +25,7 @@ from konomi_rater.replica.following import read_only
 from konomi_rater.settings import RaterSettings
 from konomi_rater.storage import tastes
 from konomi_rater.storage.embeddings import SELF, EmbeddingMatrix, MatrixView
-from konomi_rater.storage.head_file import StoredHead, from_bytes
+from konomi_rater.storage.files.head_file import StoredHead, from_bytes
 from konomi_rater.storage.in_force import GradeColumn, Grades, GradesInMemory, Moment, grade_column
 from konomi_rater.storage.label_chain import LabelChains
 from konomi_rater.storage.tastes import TasteRow

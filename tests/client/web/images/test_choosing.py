@@ -1,11 +1,15 @@
 """Several images of the library: chosen, graded and undone together, by keys, mouse and thumb; filters in the URL."""
 
+import json
+import os
+import subprocess
+import sys
 from urllib.parse import urlsplit
 
 import pytest
 
 from konomi.client import connect_home
-from tests.client.web.site import TASTE, until
+from tests.client.web.site import ROOT, TASTE, until
 
 FIRST = "[role=option] img:not([hidden])"
 CHOSEN = "document.querySelectorAll('[role=option][aria-checked=true]:not([hidden])').length"
@@ -17,11 +21,11 @@ def own(site) -> list[str]:
     return site.fill(12, prompts=[f"choosing {n}" for n in range(12)], unit="chosen-unit", first=7000)
 
 
-def opened(visit, address: str = "library/by/prompt=choosing", **options):
+def opened(visit, address: str = "library/by/prompt=choosing", count: int = 12, **options):
     page = visit("library", **options)
     page.wait_for_selector(FIRST)
     page.evaluate(f"location.hash = '{address}'")
-    until(page, "document.querySelector('[role=option]:not([hidden])')?.getAttribute('aria-setsize') === '12'")
+    until(page, f"document.querySelector('[role=option]:not([hidden])')?.getAttribute('aria-setsize') === '{count}'")
     page.wait_for_selector(FIRST)
     page.locator(".scroller").focus()
     return page
@@ -145,8 +149,37 @@ def test_favourites_are_kept_and_prompt_digest_and_file_are_copied_and_downloade
         page.get_by_role("link", name="Download").click()
     with connect_home(site.home.root) as client:
         assert download.value.path().read_bytes() == client.artifacts.get(digest)
+        kept = client.rater.list_favourites(taste=TASTE).favourites
+    assert [one.image_digest for one in kept] == [digest], "with the taste, not in the browser"
     page.get_by_role("button", name="★ Favourite").click()
+    page.wait_for_selector("dialog button[aria-pressed='false']:has-text('★')")
     page.locator("dialog .closing button").click()
     page.locator("#by-favourite").click()
     page.locator("#by-favourite").click()
     until(page, "document.querySelector('.found [role=status]').textContent.startsWith('No image fits')")
+
+
+def test_what_a_browser_kept_before_is_brought_over_once_and_seen_by_every_other(site, visit, own):
+    kept = own[:3]
+    page = visit("rate")
+    stored = json.dumps([*kept, "0" * 64, "no digest"])
+    page.evaluate("(text) => localStorage.setItem('konomi.favourites.tastes/default', text)", stored)
+    page.evaluate("location.hash = 'library/by/favourites=1&prompt=choosing'")
+    until(page, "document.querySelector('[role=option]:not([hidden])')?.getAttribute('aria-setsize') === '3'")
+    assert page.evaluate("localStorage.getItem('konomi.favourites.tastes/default')") is None
+    assert set(in_order(page)) == set(kept)
+    other = opened(visit, "library/by/favourites=1", 3)
+    assert set(in_order(other)) == set(kept), "another browser has them too"
+    other.keyboard.press("f")
+    until(other, "document.getElementById('toast').textContent.startsWith('Taken off')")
+    page.reload()
+    until(page, "document.querySelector('[role=option]:not([hidden])')?.getAttribute('aria-setsize') === '2'")
+    environment = os.environ | {"KONOMI_HOME": str(site.home.root)}
+    command = [sys.executable, "-m", "konomi", "explore", "--favourites", "--json"]
+    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    reply = json.loads(told.stdout.splitlines()[-1])
+    assert reply["total"] == 2 and {image["digest"] for image in reply["images"]} < set(kept)
+    wrong = subprocess.run(
+        [*command, "--skip", "3"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert wrong.returncode == 2 and "--favourites goes with --count and --save alone" in wrong.stderr

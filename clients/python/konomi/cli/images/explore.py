@@ -1,4 +1,4 @@
-"""`konomi explore`: images far from everything known and yet plausible; or those like words or an image."""
+"""`konomi explore`: images far from everything known and yet plausible; those like words or an image; or favourites."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,26 +17,30 @@ from konomi.night.systems.longtail import LEAST_SHOWINGS
 from konomi.taste import search
 from konomi.v1 import rater_pb2 as rater
 
+Words = Annotated[
+    str | None, typer.Option("--text", metavar="WORDS", help="Find the images these words describe best instead.")
+]
+Like = Annotated[
+    str | None, typer.Option("--like", metavar="FILE|DIGEST", help="Find the images most like this one instead.")
+]
+Save = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Also write the images there, to look at.")]
+Elites = Annotated[int, typer.Option(min=0, max=4096, help="Also show the best image of each of this many regions.")]
+Favourites = Annotated[
+    bool, typer.Option("--favourites", help="List the images you keep in mind (★ on the page) instead.")
+]
+
 
 def explore(
-    words: Annotated[
-        str | None, typer.Option("--text", metavar="WORDS", help="Find the images these words describe best instead.")
-    ] = None,
-    like: Annotated[
-        str | None,
-        typer.Option("--like", metavar="FILE|DIGEST", help="Find the images most like this one instead."),
-    ] = None,
+    words: Words = None,
+    like: Like = None,
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many images.")] = 10,
     skip: Annotated[
         int, typer.Option(min=0, max=9999, help="With --text or --like: leave out so many of the nearest.")
     ] = 0,
     taste: TasteId = "default",
-    save: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Also write the images there, to look at.")
-    ] = None,
-    elites: Annotated[
-        int, typer.Option(min=0, max=4096, help="Also show the best image of each of this many regions.")
-    ] = 0,
+    save: Save = None,
+    elites: Elites = 0,
+    favourites: Favourites = False,
     as_json: Json = False,
 ) -> None:
     """Find images far from everything known, worth a look, most novel first; or those like words or an image.
@@ -49,7 +53,13 @@ def explore(
     Example: konomi explore --text "a red hat in the snow"
 
     Example: konomi explore --like sketch.png --count 5
+
+    Example: konomi explore --favourites --save look
     """
+    if favourites:
+        if words is not None or like is not None or skip or elites:
+            raise InvalidArgument(text("--favourites goes with --count and --save alone"))
+        return _kept(taste, count, save, as_json=as_json)
     if words is not None or like is not None:
         return _search(words, like, taste, (count, skip), save, elites=elites, as_json=as_json)
     if skip:
@@ -76,6 +86,29 @@ def _far(taste: str, count: int, save: Path | None, *, elites: int, as_json: boo
         _print_elites(response)
     if response.HasField("discovery"):
         say(_discovery(response.discovery))
+    for path in saved:
+        say(path)
+    return None
+
+
+def _kept(taste: str, count: int, save: Path | None, *, as_json: bool) -> None:
+    """Prints the favourites, newest first."""
+    name = taste_name(taste)
+    with attached() as client:
+        found = client.rater.list_favourites(taste=name, page_size=count)
+        images = [client.rater.get_image(taste=name, digest=one.image_digest) for one in found.favourites]
+        there = [image.digest for image in images if not image.pixels_collected]
+        saved = [write_image(client, digest, save) for digest in there] if save else []
+    if as_json:
+        return emit(
+            {"taste": name, "total": found.total_size, "images": [plain(one) for one in images], "saved": saved}
+        )
+    if not images:
+        return note(text("no favourites yet: press f in the page's library, or ★ in a picture's details"))
+    rows = [(image.digest[:12], str(plain(image)["grade"]) if image.grade else "", _about(image)) for image in images]
+    table(("image", "your grade", "prompt or file"), rows)
+    if found.total_size > len(images):
+        note(text("the newest {count} of {total}; more with --count", count=len(images), total=found.total_size))
     for path in saved:
         say(path)
     return None

@@ -103,7 +103,7 @@ onReach((state) => {
 outbox.onChange(showState);
 
 function help() {
-  const rows = [["1 2 3 4 5", "key_grade"], ["0", "key_clear"], ["← → ↑ ↓", "key_arrows"], ["Space", "key_space"], ["z", "key_undo"], ["Enter", "key_enter"], ["m", "key_mark"], ["Shift ← →", "key_mark_more"], ["f", "key_favourite"], ["x", "key_zoom"], ["Shift ← → ↑ ↓", "key_pan"], ["?", "key_help"]];
+  const rows = [["1 2 3 4 5", "key_grade"], ["0", "key_clear"], ["← → ↑ ↓", "key_arrows"], ["Space", "key_space"], ["z", "key_undo"], ["s", "key_sweep"], ["Enter", "key_enter"], ["m", "key_mark"], ["Shift ← →", "key_mark_more"], ["f", "key_favourite"], ["x", "key_zoom"], ["Shift ← → ↑ ↓", "key_pan"], ["?", "key_help"]];
   const dialog = h("dialog", { class: "keys", "aria-labelledby": "keys-title", close: () => dialog.remove() },
     h("h2", { id: "keys-title" }, t("keys")),
     h("dl", {}, rows.map(([key, word]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, t(word))])),

@@ -447,4 +447,21 @@ MIGRATIONS = (
             """,
         ),
     ),
+    Migration(
+        18,
+        (
+            # Images an owner keeps in mind; no grade, and nothing learns from them.
+            """
+            CREATE TABLE favourites (
+                taste TEXT NOT NULL REFERENCES tastes (id), digest TEXT NOT NULL, sequence INTEGER NOT NULL,
+                created REAL NOT NULL, PRIMARY KEY (taste, digest)
+            ) WITHOUT ROWID
+            """,
+            "CREATE INDEX favourites_by_sequence ON favourites (taste, sequence)",
+            """
+            CREATE TRIGGER images_are_no_favourites AFTER DELETE ON images
+            BEGIN DELETE FROM favourites WHERE taste = OLD.taste AND digest = OLD.digest; END
+            """,
+        ),
+    ),
 )

@@ -59,6 +59,7 @@ DELETE FROM taste_counts AS c WHERE c.taste = OLD.id;
 """
 _WITHDRAW = "DELETE FROM labels_in_force AS f WHERE f.taste = NEW.taste AND f.digest = NEW.digest;"
 _NEED_NO_PIXELS = "DELETE FROM images_without_pixels AS w WHERE w.taste = OLD.taste AND w.digest = OLD.digest;"
+_BE_NO_FAVOURITES = "DELETE FROM favourites AS f WHERE f.taste = OLD.taste AND f.digest = OLD.digest;"
 
 
 def _counted(table: str, column: str, condition: str = "") -> tuple[str, ...]:
@@ -82,4 +83,5 @@ STATEMENTS = (
     *_counted("labels_in_force", "graded", "{row}.grade > 0"),
     *_trigger("images_are_forgotten", "DELETE ON images", _FORGET),
     *_trigger("images_need_no_pixels", "DELETE ON images", _NEED_NO_PIXELS),
+    *_trigger("images_are_no_favourites", "DELETE ON images", _BE_NO_FAVOURITES),
 )

@@ -265,5 +265,13 @@ EVERY = (
     ),
     _table("second_embedders", _taste(primary_key=True), text("embedder"), whole("seed"), number("created")),
     _table("embedder_comparisons", *_of_version(), text("comparison")),
+    _table(
+        "favourites",
+        _taste(primary_key=True),
+        text("digest", primary_key=True),
+        whole("sequence"),
+        number("created"),
+        Index("favourites_by_sequence", "taste", "sequence"),
+    ),
 )
 """The tables in the order the migrations made them."""

@@ -26,7 +26,7 @@ from konomi_rater.sentences import Sentence
 from konomi_rater.storage import audits, comparisons, image_records, labels, panel, tastes
 from konomi_rater.storage.comparisons import Learnable
 from konomi_rater.storage.embeddings import BASE_UNITS, SELF, EmbeddingMatrix, MatrixView
-from konomi_rater.storage.head_file import MEDIA_TYPE, to_bytes
+from konomi_rater.storage.files.head_file import MEDIA_TYPE, to_bytes
 from konomi_rater.storage.in_force import seen
 from konomi_rater.storage.labels import LabelEntry
 from konomi_rater.storage.panel import LEAST_IMAGES

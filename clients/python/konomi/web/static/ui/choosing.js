@@ -102,12 +102,20 @@ export class ChoosingView {
     for (const page of this.pages.values()) for (const one of page) if (one.digest === image.digest) one.grade = grade;
   }
 
-  favour() {
+  async favour() {
     const images = this.meant();
     if (!images.length) return;
-    const on = turn(images.map((image) => image.digest));
+    try {
+      const on = await turn(images.map((image) => image.digest));
+      toast(t(on ? "favourite_added" : "favourite_gone"));
+    } catch (error) {
+      toast(t("problem", { why: error.message }), "bad");
+    }
+    this.refavoured();
+  }
+
+  refavoured() {
     this.kept = new Set(favourites());
-    toast(t(on ? "favourite_added" : "favourite_gone"));
     this.grid.refresh();
   }
 

@@ -6,7 +6,7 @@ import { brief, decimal, percent, t, when } from "../i18n/i18n.js";
 import { LETTERS, numberOf } from "../data/labels.js";
 import { unitName } from "../ui/models.js";
 import { copying } from "../ui/chosen.js";
-import { isFavourite, turn } from "../ui/favourites.js";
+import { isFavourite, load, turn } from "../ui/favourites.js";
 import { fileName, full, named, small } from "../ui/picture.js";
 import { taste } from "../prefs.js";
 import { likeHash } from "../ui/search.js";
@@ -113,7 +113,14 @@ function copies(image) {
 }
 
 function favour(digest) {
-  const star = h("button", { "aria-pressed": String(isFavourite(digest)), click: () => star.setAttribute("aria-pressed", String(turn([digest]))) }, `★ ${brief("favourite")}`);
+  const star = h("button", { "aria-pressed": String(isFavourite(digest)), click: async () => {
+    try {
+      star.setAttribute("aria-pressed", String(await turn([digest])));
+    } catch (error) {
+      toast(t("problem", { why: error.message }), "bad");
+    }
+  } }, `★ ${brief("favourite")}`);
+  load().then(() => star.setAttribute("aria-pressed", String(isFavourite(digest)))).catch(() => {});
   return star;
 }
 

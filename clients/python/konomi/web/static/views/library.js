@@ -8,7 +8,7 @@ import { Grid } from "../ui/grid.js";
 import { brief, decimal, many, t } from "../i18n/i18n.js";
 import { GRADES, LETTERS, numberOf, record, undo, undoAll } from "../data/labels.js";
 import { filtersAsked, keepFilters } from "../ui/address.js";
-import { favourites } from "../ui/favourites.js";
+import { favourites, load } from "../ui/favourites.js";
 import { idOf, models } from "../ui/models.js";
 import { nextStep } from "../ui/next.js";
 import { fileName, small, thumb } from "../ui/picture.js";
@@ -56,6 +56,9 @@ class Library extends ChoosingView {
     this.found = h("span", { role: "status" });
     replace(this.main, h("h1", { class: "unseen" }, t("library")),
       h("section", { class: "library" }, searchBox(this.query), this.query ? this.units = null : this.filters(), this.bar(), this.chosen.bar, this.none = h("div", { class: "empty", hidden: true }, nextStep("pictures")), this.grid.scroller));
+    // Without favourites the library is still the library; a filter by them waits for them.
+    const known = load().then(() => this.current() && this.refavoured()).catch(() => {});
+    if (this.filter.favourites) await known;
     const [first, units] = await Promise.all([this.ask(0), models().catch(() => [])]);
     if (!this.current() || !first) return;
     this.units?.append(...units.map((model) => h("option", { value: idOf(model) }, model.displayName || idOf(model))));
@@ -282,7 +285,7 @@ class Library extends ChoosingView {
 
   detail() {
     const image = this.imageAt(this.grid.at);
-    if (image) openDetail(image.digest, this.current, () => { this.kept = new Set(favourites()); this.grid.refresh(); });
+    if (image) openDetail(image.digest, this.current, () => this.refavoured());
   }
 
   leave() {

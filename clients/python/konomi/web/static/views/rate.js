@@ -16,8 +16,10 @@ import { Zoom } from "../ui/zoom.js";
 const PREFETCH = 8;
 const AT_ONCE = 24;
 const CARRIED = 200;
+const SWEEP = "#rate/sweep";
 
 export async function show(main, current) {
+  if (location.hash === SWEEP) return (await import("./sweep.js")).show(main, current);
   const view = new Rate(main, current);
   await view.begin();
   return view;
@@ -51,7 +53,7 @@ class Rate {
     const tool = (word, key, act) => h("button", { class: "plain", click: act, "data-tool": word }, t(word), h("kbd", { "aria-hidden": "true" }, key));
     this.tools = h("div", { class: "act quiet-keys" },
       tool("undo", "z", () => this.undo()), tool("clear", "0", () => this.grade(0)),
-      tool("skip", "Space", () => this.skip()), tool("zoom", "x", () => this.zoom.toggle()), tool("details", "Enter", () => this.detail()));
+      tool("skip", "Space", () => this.skip()), tool("zoom", "x", () => this.zoom.toggle()), tool("details", "Enter", () => this.detail()), tool("sweep", "s", () => { location.hash = SWEEP; }));
     this.carry = h("button", { class: "plain", "aria-pressed": String(Boolean(get("carry"))), click: () => this.toggleCarry() }, t("carry"));
     replace(this.main,
       h("h1", { class: "unseen" }, t("rate")),
@@ -124,7 +126,7 @@ class Rate {
     }
     const grade = item ? numberOf(item.image.grade) : 0;
     for (const button of this.bar.children) button.setAttribute("aria-pressed", String(Number(button.dataset.grade) === grade));
-    for (const button of [...this.bar.children, ...this.tools.children]) button.disabled = !item && button.dataset.tool !== "undo";
+    for (const button of [...this.bar.children, ...this.tools.children]) button.disabled = !item && !["undo", "sweep"].includes(button.dataset.tool);
     const graded = Number(this.state.graded ?? 0);
     const left = Math.max(0, Number(this.state.known ?? 0) - graded);
     this.count.textContent = t("progress", { graded: whole(graded), left: whole(left) });
@@ -268,6 +270,7 @@ class Rate {
     else if (name === "z") this.undo();
     else if (name === "space") this.skip();
     else if (name === "enter") this.detail();
+    else if (name === "s") location.hash = SWEEP;
     else if (name === "left") this.move(-1);
     else if (name === "right") this.move(1);
     else return false;
