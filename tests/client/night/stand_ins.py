@@ -319,6 +319,8 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
             made["words"] = stand_in_store.words_of(request)
         elif request.method != trainer_pb2.TRAINING_METHOD_LORA:
             made["method"] = trainer_pb2.TrainingMethod.Name(request.method)
+        if request.reports.adapters:
+            made["every"] = request.hyper_parameters.checkpoint_steps
         self.runs.put(name, made | {"seed": request.seed, "night": request.night, "parents": list(request.parents)})
         return trainer_pb2.TrainingRun(name=name, state=trainer_pb2.TRAINING_STATE_QUEUED)
 
@@ -328,7 +330,7 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
             why = artifact_pb2.ItemError(code=3, reason="MODEL_LAYOUT", message="expected a base with cross-attention")
             yield trainer_pb2.TrainingRun(name=request.name, state=trainer_pb2.TRAINING_STATE_FAILED, error=why)
             return
-        model = "models/" + hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
+        model = self.model_of(run)
         if self.found.get(model) is None:
             if os.environ.get("STAND_IN_LOSS") == "nan":
                 error = artifact_pb2.ItemError(
@@ -344,6 +346,32 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
         done = trainer_pb2.TRAINING_STATE_SUCCEEDED
         yield trainer_pb2.TrainingRun(name=request.name, state=done, model=model, loss=0.1, step=run["steps"])
 
+    def GetTrainingRun(self, request, context):
+        run = self.runs.get(request.name)
+        made = self.checkpoints(run) if run.get("every") else []
+        found = [trainer_pb2.TrainingCheckpoint(step=step, adapter_digest=digest) for step, digest in made]
+        return trainer_pb2.TrainingRun(name=request.name, step=run["steps"], checkpoints=found)
+
+    def FinishTrainingRun(self, request, context):
+        run = self.runs.get(request.name)
+        model = self.model_of(run)
+        self.found.replace(model, self.found.get(model) | {"adapter": dict(self.checkpoints(run))[request.step]})
+        log_call(self.home, "finish", f"{run['name']} at {request.step}")
+        return trainer_pb2.TrainingRun(name=request.name, model=model)
+
+    def checkpoints(self, run) -> list[tuple[int, str]]:
+        """A fit has learnt nothing in its first quarter, and all it will by half of its steps."""
+        whole = json.loads(self.store.get(self.found.get(self.model_of(run))["whole"]))
+        found = []
+        for step in range(run["every"], run["steps"] + 1, run["every"]):
+            content = {**whole, "shift": whole["shift"] * (step > run["steps"] / 4), "step": step}
+            digest = self.store.put(json.dumps(content).encode(), "application/vnd.konomi.adapter+safetensors").digest
+            found.append((step, digest))
+        return found
+
+    def model_of(self, run) -> str:
+        return "models/" + hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
+
     def finish(self, model: str, run) -> None:
         items = json.loads(self.store.get(run["manifest"]))["items"]
         red = {item["digest"]: colour(self.store.get(item["digest"]))[0] / 255 for item in items}
@@ -354,7 +382,13 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
         words = {"words": run["words"]} if run.get("words") else {}
         adapter = json.dumps({"shift": shift, "seed": run["seed"], **words}).encode()
         digest = self.store.put(adapter, "application/vnd.konomi.adapter+safetensors").digest
-        made = {"adapter": digest, "name": run["name"], "night": run["night"], "manifest": run["manifest"]}
+        made = {
+            "adapter": digest,
+            "whole": digest,
+            "name": run["name"],
+            "night": run["night"],
+            "manifest": run["manifest"],
+        }
         self.found.put(model, made | words)
         log_call(self.home, "train", run["name"])
 

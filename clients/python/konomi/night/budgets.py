@@ -15,7 +15,7 @@ from konomi.night.settings import NightSettings
 from konomi.night.systems.registry import SYSTEMS, night_settings, stages
 
 GIB = 2**30
-ON_DEVICE = ("draft", "rate", "generate", "evaluate", "score", "train", "measure", "grow")
+ON_DEVICE = ("draft", "rate", "generate", "evaluate", "score", "train", "measure", "grow", "probe")
 """Kinds of step that work on the accelerator."""
 DRAWN = ("draft", "generate", "evaluate")
 """Kinds of step that draw images."""
@@ -240,6 +240,7 @@ def forecast(
     pool, drafts, steps = _work(settings, system)
     pool += round(settings.units * rates.get("base", 0.0))
     looks = (settings.units + 1) * settings.evaluation_images
+    looks += sum(stage.units * stage.system.probes(settings) for stage in stages(system, settings.units))
     device = None
     if rates:
         drawn = pool * rates["generate"] + drafts * rates.get("draft", rates["generate"])

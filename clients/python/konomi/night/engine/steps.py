@@ -199,10 +199,13 @@ class NightSteps:
 
     def train(self, context: UnitContext, parent: Model | None, chosen: Selection) -> Fit:
         """Fits an adapter from the base model on the frozen manifest."""
-        hyper = registry.find(context.system).hyper_parameters(self.settings)
+        system = registry.find(context.system)
+        hyper = system.hyper_parameters(self.settings)
         if chosen.avoided:
             hyper["contrast_beta"] = self.settings.contrast_beta
-        return self.gateway.train(self.training(context.unit, parent, chosen), hyper, self.beat, self.settings.method)
+        run = self.training(context.unit, parent, chosen)
+        publish = system.settle is not None and system.probes(self.settings) > 0
+        return self.gateway.train(run, hyper, self.beat, self.settings.method, publish=publish)
 
     def training(self, unit: int, parent: Model | None, chosen: Selection) -> TrainingRun:
         """Returns what a training run of a unit is asked for, less its method and numbers."""

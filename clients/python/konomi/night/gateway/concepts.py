@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from konomi.client import Client
+from konomi.client import Client, paging
 from konomi.client.services import taste_name
 from konomi.datasets.reader import find_images
-from konomi.errors import FailedPrecondition, InvalidArgument, Unavailable
-from konomi.i18n.catalogue import text
+from konomi.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from konomi.i18n.catalogue import text, translatable
 from konomi.night.draws import ConceptToken
-from konomi.night.gateway import manifests
+from konomi.night.gateway import manifests, messages
 from konomi.night.gateway.manifests import Item
 from konomi.night.gateway.services import Beat, NightServices, TrainingRun
 from konomi.night.records.state import Fit
@@ -179,3 +179,26 @@ def bind(gateway: NightServices, run: TrainingRun, words: Sequence[tuple[str, st
         if (error.reason, error.field) != ("METHOD", "method"):
             raise
     return gateway.train(bound, {"steps": steps}, beat, "concept_lora")
+
+
+def merge(gateway: NightServices, names: Sequence[str], display_name: str, request_id: str) -> Fit:
+    """Merges models that know one concept each into one that knows all (closed form)."""
+    merged = gateway.client.trainer.merge_models(
+        names=[f"models/{name}" for name in names], display_name=display_name, request_id=request_id
+    )
+    return Fit(**dict(messages.model(merged)), run="", loss=0.0, failed="")
+
+
+def taught(gateway: NightServices, name: str) -> trainer.Model:
+    """Returns the newest model of the taste of that id or name that knows words.
+
+    Raises:
+        NotFound: there is none.
+    """
+    for model in paging.models(gateway.client, gateway.taste):
+        if model.concepts and name in (model.display_name, model.name.removeprefix("models/")):
+            return model
+    message = translatable(
+        "No model {name} of {taste} knows concepts; `konomi concepts teach` makes one.", name=name, taste=gateway.taste
+    )
+    raise NotFound(message, reason="NO_CONCEPTS", field="concept_model")

@@ -343,7 +343,9 @@ class NightServices:
             sources=messages.sources(reply),
         )
 
-    def train(self, run: TrainingRun, hyper: Mapping[str, Any], beat: Beat, method: str) -> Fit:
+    def train(
+        self, run: TrainingRun, hyper: Mapping[str, Any], beat: Beat, method: str, *, publish: bool = False
+    ) -> Fit:
         """Trains, watching until the end, and returns the model, or why there is none.
 
         Args:
@@ -351,8 +353,11 @@ class NightServices:
             hyper: fields of HyperParameters.
             beat: called as steps are done.
             method: name of a training method of the contract, in small letters.
+            publish: keep the adapter of every checkpoint, so that the run can be ended at one of them.
         """
-        fields = {name: getattr(run, name) for name in TrainingRun.__dataclass_fields__}
+        fields: dict[str, Any] = {name: getattr(run, name) for name in TrainingRun.__dataclass_fields__}
+        if publish:
+            fields["reports"] = trainer_pb2.CheckpointReports(adapters=True)
         self.release_generator()
         begun = self.client.trainer.create_training_run(
             taste=self.taste,
@@ -376,6 +381,25 @@ class NightServices:
         loss = latest.loss if math.isfinite(latest.loss) else -1.0
         settled = messages.training(latest, made.metrics)
         return Fit(**dict(messages.model(made)), run=latest.name, loss=loss, training=settled, failed="")
+
+    def checkpoints(self, run: str) -> list[tuple[int, str]]:
+        """Returns step and adapter of every checkpoint a run published, earliest first."""
+        told = self.client.trainer.get_training_run(name=run)
+        return [(one.step, one.adapter_digest) for one in told.checkpoints if one.adapter_digest]
+
+    def finish(self, run: str, step: int, figures: Mapping[str, float], request_id: str) -> Model:
+        """Makes a checkpoint of a run its model, and returns that.
+
+        Args:
+            run: name of the run.
+            step: of the checkpoint.
+            figures: kept with the model.
+            request_id: UUID that makes the call idempotent.
+        """
+        ended = self.client.trainer.finish_training_run(
+            name=run, step=step, metrics=dict(figures), request_id=request_id
+        )
+        return messages.model(self.client.trainer.get_model(name=ended.model))
 
     def release_generator(self) -> None:
         """Lets the generator hand its memory to what comes next; one that cannot, or is away, is left alone."""
@@ -467,26 +491,3 @@ def count(gateway: NightServices, text: str) -> int:
     """Returns how many of the taste's own images have a text in their prompt."""
     filter_ = rater_pb2.ImageFilter(sources=[rater_pb2.SOURCE_SELF], prompt_contains=text)
     return gateway.client.rater.list_images(taste=gateway.taste, filter=filter_, page_size=1).total_size
-
-
-def merge(gateway: NightServices, names: Sequence[str], display_name: str, request_id: str) -> Fit:
-    """Merges models that know one concept each into one that knows all (closed form)."""
-    merged = gateway.client.trainer.merge_models(
-        names=[f"models/{name}" for name in names], display_name=display_name, request_id=request_id
-    )
-    return Fit(**dict(messages.model(merged)), run="", loss=0.0, failed="")
-
-
-def taught(gateway: NightServices, name: str) -> trainer_pb2.Model:
-    """Returns the newest model of the taste of that id or name that knows words.
-
-    Raises:
-        NotFound: there is none.
-    """
-    for model in paging.models(gateway.client, gateway.taste):
-        if model.concepts and name in (model.display_name, model.name.removeprefix("models/")):
-            return model
-    message = translatable(
-        "No model {name} of {taste} knows concepts; `konomi concepts teach` makes one.", name=name, taste=gateway.taste
-    )
-    raise errors.NotFound(message, reason="NO_CONCEPTS", field="concept_model")

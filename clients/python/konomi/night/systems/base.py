@@ -126,6 +126,11 @@ def no_certificates(settings: NightSettings) -> tuple[int, ...]:
     return ()
 
 
+def no_probes(settings: NightSettings) -> int:
+    """Returns no images: the end of a fit is what is kept."""
+    return 0
+
+
 SELECTED_AGAIN = ("select-again", "select-again-2", "select-again-3")
 """Names of the choices after images of the base model were made for its share; some of those may be chosen themselves,
 or not pass for ordinary, so that one round may leave the share short."""
@@ -162,7 +167,8 @@ def draw_choose_fit(night: Night, unit: int, position: int, stage: "Stage") -> N
     if chosen.end is not None:
         raise Ended(chosen.end.alarm)
     night.look_before_training(unit, chosen)
-    model = note_fit(night, unit, night.step(f"unit-{unit}/train", Fit, steps.train, context, parent, chosen))
+    fit = night.step(f"unit-{unit}/train", Fit, steps.train, context, parent, chosen)
+    model = note_fit(night, unit, system.settle(night, unit, fit) if system.settle is not None else fit)
     night.evaluate(model)
     night.judge(unit, stage)
 
@@ -218,6 +224,8 @@ class System:
         certificates: certified sets whose members can be selected too, by the number of their certificate.
         observed_cells: regions whose best images are observed before it draws; None observes nothing.
         rater_chooses: the rater's opinion decides what is trained on, so a choice spends selection pressure.
+        settle: which checkpoint of a fit is kept: (night, number of the unit, the fit at its end) → the fit as it is
+            kept; None keeps its end. `probes` are the images that takes, a unit.
         run_unit: runs one unit: (night, number of the unit, place in the night from 1, stage).
         prepare: gives a request what the system needs before its night begins: (services, request, nights of the
             home) → the request with more settings and other prompts. Systems of one chain prepare in the order of
@@ -245,6 +253,8 @@ class System:
     certificates: Callable[[NightSettings], tuple[int, ...]] = no_certificates
     observed_cells: Callable[[NightSettings], int] | None = None
     rater_chooses: bool = True
+    settle: Callable[[Night, int, Fit], Fit] | None = None
+    probes: Callable[[NightSettings], int] = no_probes
     run_unit: Callable[[Night, int, int, "Stage"], None] = draw_choose_fit
     prepare: Callable[[NightServices, NightRequest, NightStore], NightRequest] | None = None
     patient: bool = False

@@ -2,22 +2,24 @@
 
 After Emu (Dai et al. 2309.15807): a small set of excellent images, every fit from the base model. A 99 is not a 100:
 only what was graded UR enters; SSR and below stay negatives of the rater. Nothing is generated for the pool, since
-nothing enters it ungraded but the members of sets a person certified, so the night spends no selection pressure; where
-the owner lets it turn away from the worst as well, that tail alone does.
+nothing enters it ungraded but the members of sets a person certified, so the night spends no selection pressure; of
+four checkpoints of the fit the rater says which is kept (`checkpoints`). Where the owner lets it turn away from the worst as well, that tail alone does.
 What was revoked has left the taste: the same seed and the same remaining images make the same set, as if it never was.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from konomi.i18n.catalogue import N_
 from konomi.night.alarms import Alarm
 from konomi.night.draws import Draw, Turn
-from konomi.night.records.state import Selection
+from konomi.night.guards import GuardSettings
+from konomi.night.records.state import Fit, Selection
 from konomi.night.settings import NightSettings
-from konomi.night.systems.base import System
+from konomi.night.systems import base, checkpoints
+from konomi.night.systems.base import Night, System
 
 SOURCES = ("self", "consented", "scraped", "imported")
 """Every source that may hold UR, by the contract's names in small letters."""
@@ -29,7 +31,7 @@ GROWTH = 0.02
 class GoldenSettings(NightSettings):
     """What `golden` alone is told."""
 
-    younger: ClassVar[frozenset[str]] = frozenset({"golden_avoids"})
+    younger: ClassVar[frozenset[str]] = frozenset({"golden_avoids", "golden_probes"})
 
     golden_minimum: int = Field(8, ge=1)
     """Fewest images graded UR that `golden` trains on."""
@@ -43,6 +45,9 @@ class GoldenSettings(NightSettings):
     """`golden`: certified sets whose members enter ungraded, by the number of their certificate."""
     certified_weight: float = Field(0.5, ge=0, le=1)
     """`golden`: weight in the loss of what a certificate alone vouches for; it promises SSR, not UR."""
+    golden_probes: int = Field(32, ge=0, le=256)
+    """`golden`: images each of up to four checkpoints of a fit draws; the one the rater prefers most often, and that
+    stays diverse enough, is kept. 0 keeps the end of the fit."""
     golden_avoids: bool = False
     """`golden`: also turn away from the worst of the same prompts, where `contrast_beta` says how far; nothing is
     diluted by it, since it learns toward UR alone, but what it turns away from is the rater's choice too."""
@@ -101,6 +106,24 @@ def certificates(settings: NightSettings) -> tuple[int, ...]:
     return settings.of(GoldenSettings).certificates
 
 
+def hyper_parameters(settings: NightSettings) -> dict[str, Any]:
+    """Returns the numbers of a fit, which publishes the checkpoints one of which is kept."""
+    numbers = base.hyper_parameters(settings)
+    return numbers | {"checkpoint_steps": checkpoints.every(settings)} if probes(settings) else numbers
+
+
+def probes(settings: NightSettings) -> int:
+    """Returns the images a unit draws to choose among its checkpoints, the base model's included."""
+    return (checkpoints.MOST + 1) * settings.of(GoldenSettings).golden_probes
+
+
+def settle(night: Night, unit: int, fit: Fit) -> Fit:
+    """Returns the fit at the checkpoint that is kept: on few UR the last is often learnt by heart."""
+    settings = night.steps.settings.of(GoldenSettings)
+    floor = GuardSettings(**night.steps.request.guards).diversity_floor
+    return checkpoints.settle(night, unit, fit, settings.golden_probes, floor)
+
+
 def avoids(settings: NightSettings) -> bool:
     """Says whether its units also turn away from the worst: only where the owner said so for `golden` itself."""
     return settings.contrast_beta > 0 and settings.of(GoldenSettings).golden_avoids
@@ -119,5 +142,8 @@ SYSTEM = System(
     sources=SOURCES,
     certificates=certificates,
     avoids=avoids,
+    hyper_parameters=hyper_parameters,
+    settle=settle,
+    probes=probes,
     rater_chooses=False,
 )

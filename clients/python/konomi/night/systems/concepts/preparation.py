@@ -6,7 +6,7 @@ from typing import Any
 from konomi import errors
 from konomi.i18n.catalogue import text
 from konomi.night.draws import ConceptToken, composed
-from konomi.night.gateway import concepts, manifests, services
+from konomi.night.gateway import concepts, manifests
 from konomi.night.gateway.concepts import SLOT, images_of, read_lesson
 from konomi.night.gateway.services import NightServices
 from konomi.night.records.request import NightRequest
@@ -32,7 +32,7 @@ def _concepts(gateway: NightServices, settings: dict[str, Any]) -> dict[str, Any
         message = text("expected one {slot} in the prompt, got {prompt}", slot=SLOT, prompt=template)
         raise errors.InvalidArgument(message, field="concept_prompt")
     if settings["concept_model"]:
-        model = services.taught(gateway, settings["concept_model"])
+        model = concepts.taught(gateway, settings["concept_model"])
         words = [ConceptToken(concept.token, concept.class_word) for concept in model.concepts]
         items = [
             item

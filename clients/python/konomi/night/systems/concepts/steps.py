@@ -42,7 +42,7 @@ class ConceptSteps:
     def teach(self, context: UnitContext, parent: Model | None, frozen: Selection) -> Fit:
         """Returns the model that knows the words: one taught before, one joint fit, or a merge of one fit each."""
         if self.settings.concept_model:
-            model = messages.model(services.taught(self.gateway, self.settings.concept_model))
+            model = messages.model(concepts.taught(self.gateway, self.settings.concept_model))
             return Fit(**dict(model), run="", loss=0.0, failed="")
         run = self.steps.training(context.unit, parent, frozen)
         steps = self.settings.concept_steps
@@ -63,7 +63,7 @@ class ConceptSteps:
                 return part
             parts.append(part.model)
         merged = files.derived_id(run.request_id, "merge")
-        return services.merge(self.gateway, parts, run.display_name, merged)
+        return concepts.merge(self.gateway, parts, run.display_name, merged)
 
     def choose(self, context: UnitContext) -> Selection:
         """Chooses among the images that call the concepts, and freezes a manifest with the concepts' own beside them.
