@@ -53,7 +53,6 @@ class NightStore:
         self._clock = clock
         self._orders: dict[str, tuple[tuple[int, ...], Order | None]] = {}
         self._tastes: dict[str, object] = {}
-        self._shared: shared.SharedRecords | None = None
         self._shared: postgresql.SharedRecords | None = None
 
     def request(self, night: str) -> NightRequest:

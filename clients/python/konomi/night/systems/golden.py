@@ -3,7 +3,8 @@
 After Emu (Dai et al. 2309.15807): a small set of excellent images, every fit from the base model. A 99 is not a 100:
 only what was graded UR enters; SSR and below stay negatives of the rater. Nothing is generated for the pool, since
 nothing enters it ungraded but the members of sets a person certified, so the night spends no selection pressure; of
-four checkpoints of the fit the rater says which is kept (`checkpoints`). Where the owner lets it turn away from the worst as well, that tail alone does.
+four checkpoints of the fit the rater says which is kept (`checkpoints`). Where the owner lets it turn away
+from the worst as well, that tail alone does.
 What was revoked has left the taste: the same seed and the same remaining images make the same set, as if it never was.
 """
 
