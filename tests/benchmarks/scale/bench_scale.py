@@ -29,8 +29,8 @@ from tests.postgresql import Rows, binaries, serving
 
 ADDRESS = "127.0.0.2"
 """Of this machine alone."""
-IMAGES, BATCH, STEPS = 32, 4, 6
-SCORED, AT_ONCE = 64, 16
+IMAGES, BATCH, STEPS = 96, 4, 4
+SCORED, AT_ONCE = 32, 8
 driver_seconds: list[float] = []
 """Processor time of this process in each request; of those on Ray it is what the driver costs."""
 
@@ -134,7 +134,9 @@ def drawn(executor: Any, seed: int, actors: int, during: Callable[[int], None] =
             during(done)
         assert done == IMAGES
         driver_seconds.append(time.process_time() - busy)
-        return time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        print(f"{actors if spread is not None else 'no'} actors: {seconds:.2f} s", file=sys.stderr, flush=True)
+        return seconds
     finally:
         if spread is not None:
             executor._actors = spread

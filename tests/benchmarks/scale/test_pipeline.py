@@ -45,14 +45,6 @@ def test_fewer_hours_with_more_actors_until_it_bends():
     assert hours[0] == pytest.approx(10_000 * TIMES.draw / 3600, rel=0.01)
 
 
-def test_the_simulation_says_what_was_measured_of_one_and_of_two_actors():
-    figures = filed()
-    times = measured(figures)
-    for count, name in ((1, "P12a"), (2, "P12b")):
-        made = simulate(times, count, 48, 4, embeds=False).images_per_second
-        assert made == pytest.approx(figures[name], rel=0.1), name
-
-
 def test_docs_show_the_table_that_is_computed_and_the_rater_bends_first():
     times = on_cards(measured(filed()))
     for page, names in (("scaling.md", ENGLISH), ("scaling.ja.md", JAPANESE)):
