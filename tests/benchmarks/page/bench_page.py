@@ -181,17 +181,17 @@ def hurry(browser: Any, site: Site, keys: int, view: str) -> tuple[float, int]:
     page.goto(site.link(view))
     page.wait_for_selector(".sweep .frame img" if "/" in view else ".frame img")
     page.wait_for_timeout(2000)
-    said, at = 0, "document.getElementById('main').dataset.digest"
-    began = time.monotonic()
+    at = "document.getElementById('main').dataset.digest"
+    seen = "!document.querySelector('.frame').hasAttribute('aria-busy')"  # a key before that is about nothing
+    said, began = 0, time.monotonic()
     for number in range(keys):
         key = " " if "/" in view and number % 5 == 4 else "1"
-        shown, waited = page.evaluate(at), 25
+        while not page.evaluate(seen):
+            page.wait_for_timeout(1)
+        shown = page.evaluate(at)
         page.keyboard.press(key)
         while page.evaluate(at) == shown:
-            waited += 1
-            page.wait_for_timeout(2)
-            if waited % 25 == 0 and "/" in view:
-                page.keyboard.press(key)  # pressed before the image was seen: it was about nothing
+            page.wait_for_timeout(1)
         said += key == "1"
     minutes = (time.monotonic() - began) / 60
     for _ in range(500):

@@ -93,6 +93,8 @@ def test_the_sieve_finds_what_is_not_translated():
         ("import", "x.png", "--consent", "a", "--scraped"),
         ("sources", "revoke"),
         ("explain", "zz"),
+        ("map", "--out", "x.png"),
+        ("explore", "--favourites", "--skip", "3"),
         ("rater", "certify", "--stages", "x"),
         ("export", "kohya", "out", "--grade", "Z"),
     ],

@@ -18,7 +18,8 @@ SHOWN = """() => {
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   const texts = [];
   while (walk.nextNode()) {
-    const skipped = walk.currentNode.parentElement.closest("noscript, code, kbd, #choose-language, #choose-taste");
+    const names = "#choose-language, #choose-taste, #map-unit";
+    const skipped = walk.currentNode.parentElement.closest(`noscript, code, kbd, ${names}`);
     if (!skipped) texts.push(walk.currentNode.data);
   }
   for (const element of document.body.querySelectorAll("[aria-label], [title], [placeholder], img[alt]")) {

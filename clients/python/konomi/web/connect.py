@@ -47,7 +47,7 @@ MAX_REQUESTS = 1000
 FOREIGN_AT_ONCE = 32
 """Calls of programs under way or waiting; one more is refused, so that they never crowd out the page."""
 
-QUICK = ("Record", "Undo", "Get", "List", "Promote", "Rollback", "Activate")
+QUICK = ("Record", "Undo", "Set", "Get", "List", "Promote", "Rollback", "Activate")
 """Calls that are answered at once; they have workers of their own, so that no long call keeps a grade waiting."""
 
 ASK_SECONDS = 5.0

@@ -23,13 +23,11 @@ def unseen(site) -> list[str]:
 
 def press(page, key: str) -> str:
     """Presses a key once the image is on the screen, and returns the digest it was about."""
+    until(page, "!document.querySelector('.frame').hasAttribute('aria-busy')")
     before = page.evaluate(AT)
-    for _ in range(200):  # a key before the image is seen is not about it, and does nothing
-        page.keyboard.press(key)
-        page.wait_for_timeout(15)
-        if page.evaluate(AT) != before:
-            return before
-    raise AssertionError(f"{key} did nothing")
+    page.keyboard.press(key)
+    until(page, f"{AT} !== {json.dumps(before)}")
+    return before
 
 
 def graded(site) -> dict[str, int]:

@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from konomi.cli.console import Json, TasteId, attached, emit, note, say, table
-from konomi.cli.images import map_sheet
 from konomi.client.messages import plain
 from konomi.client.services import taste_name
 from konomi.errors import InvalidArgument
 from konomi.files import write_for_user
 from konomi.host import extras
 from konomi.i18n.catalogue import text
+from konomi.night.report import taste_map
 from konomi.v1 import rater_pb2 as rater
 
 KINDS = (".svg", ".html")
@@ -41,7 +41,7 @@ def map_(
     with attached() as client:
         found = client.rater.map_images(taste=taste_name(taste), count=count)
         if out is not None:
-            drawn = map_sheet.html(found, client.artifacts.get) if kind == ".html" else map_sheet.svg(found)
+            drawn = taste_map.html(found, client.artifacts.get) if kind == ".html" else taste_map.svg(found)
             write_for_user(out, drawn.encode())
     if as_json:
         return emit({"taste": taste_name(taste), **plain(found), "out": str(out) if out is not None else None})
@@ -66,7 +66,7 @@ def _print(found: rater.ImageMap, out: Path | None) -> None:
         _print_regions(found)
     else:
         note(text("no images to lay out yet; run: konomi import PATH"))
-    for line in map_sheet.remarks(found):
+    for line in taste_map.remarks(found):
         say(line)
     if out is not None:
         say(str(out))
@@ -74,14 +74,14 @@ def _print(found: rater.ImageMap, out: Path | None) -> None:
 
 def _print_regions(found: rater.ImageMap) -> None:
     """Prints the regions liked most, then the largest."""
-    ranked = map_sheet.ranked(found)
+    ranked = taste_map.ranked(found)
     rows = [
         (
             str(region.region),
             str(region.images),
             str(region.graded),
             str(region.liked),
-            map_sheet.expected(found, region.region),
+            taste_map.expected(found, region.region),
             text("island") if region.island else "",
         )
         for region in ranked[:LISTED]

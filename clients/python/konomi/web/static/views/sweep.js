@@ -91,7 +91,7 @@ class Sweep {
   }
 
   async paint() {
-    this.looked = false;  // until it is on the screen no key is about it
+    this.look(false);  // until it is on the screen no key is about it
     this.tell();
     const image = this.image;
     for (const button of this.bar.children) button.disabled = !image;
@@ -100,6 +100,7 @@ class Sweep {
       replace(this.frame, h("div", { class: "empty" }, h("h2", {}, t("sweep_done")), nextStep(this.seen.size ? "grade" : step)));
       this.caption.textContent = "";
       delete this.main.dataset.digest;
+      this.frame.removeAttribute("aria-busy");
       return;
     }
     const picture = prepared(image);
@@ -109,7 +110,13 @@ class Sweep {
     this.caption.textContent = image.prompt || t("no_prompt");
     this.main.dataset.digest = image.digest;
     await painted();
-    this.looked = this.image === image;
+    this.look(this.image === image);
+  }
+
+  look(seen) {
+    this.looked = seen;
+    if (seen) this.frame.removeAttribute("aria-busy");
+    else this.frame.setAttribute("aria-busy", "true");
   }
 
   tell() {
@@ -136,7 +143,7 @@ class Sweep {
   }
 
   advance() {
-    this.looked = false;
+    this.look(false);
     const short = this.due.length <= 2 * PREFETCH && !this.ended;
     const more = short ? this.fetch() : Promise.resolve(this.prefetch());
     more.catch((error) => toast(t("problem", { why: error.message }), "bad"));
