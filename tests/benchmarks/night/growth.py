@@ -69,8 +69,13 @@ def trial(bed: night_real.Bed, person: NightPerson, asked: dict[str, Any]) -> di
         return {"members": 1, "rounds": []}
     grown = growing_set.read(gateway, sets[-1])
     facts = services.facts_of(gateway, [member["digest"] for member in grown["members"]])
-    grown, removed = growing_set.confirmed(grown, facts)
-    return {"labels_after": gateway.state().labels, "left": len(removed), **told(bed, person, grown, state)}
+    grown, removed, doubted = growing_set.confirmed(grown, facts)
+    return {
+        "labels_after": gateway.state().labels,
+        "left": len(removed),
+        "doubted": len(doubted),
+        **told(bed, person, grown, state),
+    }
 
 
 def _night(

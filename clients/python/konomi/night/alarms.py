@@ -228,6 +228,17 @@ ALARMS: Mapping[str, AlarmText] = {
             "the set grows again."
         ),
     ),
+    "doubted": AlarmText(
+        N_(
+            "{count} images left the set with them, ungraded: two or more that came in the same turn were below SSR. "
+            "What you grade SSR or better stays."
+        ),
+        counted="count",
+        singular=N_(
+            "One image left the set with them, ungraded: two or more that came in the same turn were below SSR. "
+            "What you grade SSR or better stays."
+        ),
+    ),
     "removed": AlarmText(
         N_("{count} images left the set, because you graded them below SSR."),
         counted="count",

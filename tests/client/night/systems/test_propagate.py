@@ -133,10 +133,32 @@ def test_a_set_begins_with_its_originals_and_loses_what_the_owner_grades_down():
     grown = growing_set.extended(grown, Selection(taken=("c",), cosines=(0.7,), **figures), {"c": ImageFacts(**known)})
     assert grown["members"][-1] == {"digest": "c", "cosine": 0.7, **known}
     assert grown["rounds"] == [figures | {"taken": 1, "size": 3}]
-    kept, gone = growing_set.confirmed(grown, {"c": ImageFacts("", 3), "a": ImageFacts("", 1)})
-    assert (gone, [one["digest"] for one in kept["members"]]) == (["c"], ["a", "b"])
+    kept, gone, doubted = growing_set.confirmed(grown, {"c": ImageFacts("", 3), "a": ImageFacts("", 1)})
+    assert (gone, doubted, [one["digest"] for one in kept["members"]]) == (["c"], [], ["a", "b"])
     assert growing_set.confirmed(grown, {"c": ImageFacts("", 4)})[1] == []
     assert growing_set.token_of(["a", "b"]) == growing_set.token_of(["b", "a"]) != growing_set.token_of(["a"])
+
+
+def test_what_one_turn_let_in_stands_or_falls_with_what_the_owner_looked_at():
+    originals = growing_set.first(["a"], {"a": ImageFacts("ink portrait")}, ConceptToken("<s>", "portrait"))
+    members = [
+        {"digest": digest, "prompt": "p", "depth": 1, "unit": unit, "cosine": 0.7}
+        for digest, unit in (("b", "u"), ("c", "u"), ("d", "u"), ("e", "u"), ("f", "v"), ("g", "v"))
+    ]
+    grown = originals | {"members": [*originals["members"], *members]}
+
+    def left(grades, grown=grown):
+        return growing_set.confirmed(grown, {digest: ImageFacts("", grade) for digest, grade in grades.items()})
+
+    after, gone, doubted = left({"b": 3, "c": 1, "d": 5, "f": 2})
+    assert gone == ["b", "c", "f"]
+    assert doubted == ["e"], "nobody looked at it, and two of its turn were poor; one poor of another turn says little"
+    assert [one["digest"] for one in after["members"]] == ["a", "d", "g"], (
+        "what the owner likes stays, and the original"
+    )
+    assert left({"b": 3})[1:] == (["b"], [])
+    once = left({"b": 3})[0]
+    assert left({"c": 3}, once)[1:] == (["c"], ["d", "e"]), "what left a morning before still counts"
 
 
 def seed(home):

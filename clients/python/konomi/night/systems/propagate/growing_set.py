@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict
 
@@ -13,6 +14,8 @@ from konomi.night.systems.propagate.policy import Round
 
 SCHEMA = "konomi.growth/1"
 SSR = 4
+MOST_BAD = 2
+"""Members of one turn graded below SSR at which those of it that nobody looked at leave too."""
 
 
 class KeptMember(TypedDict):
@@ -27,12 +30,13 @@ class KeptMember(TypedDict):
 
 
 class GrowingSet(TypedDict):
-    """The document of a set, as it is stored."""
+    """The document of a set, as it is stored; `graded_down` counts the members of a unit that left by their grade."""
 
     schema: str
     originals: list[str]
     members: list[KeptMember]
     rounds: list[Round]
+    graded_down: NotRequired[dict[str, int]]
 
 
 def token_of(originals: Sequence[str]) -> str:
@@ -50,17 +54,26 @@ def first(originals: Sequence[str], facts: Mapping[str, ImageFacts], word: Conce
     return {"schema": SCHEMA, "originals": list(originals), "members": members, "rounds": []}
 
 
-def confirmed(grown: GrowingSet, facts: Mapping[str, ImageFacts]) -> tuple[GrowingSet, list[str]]:
-    """Returns a set without the members the owner graded below SSR since, and the digests of those; originals stay."""
-    kept, gone = list[KeptMember](), list[str]()
-    for member in grown["members"]:
-        digest = member["digest"]
-        grade = facts[digest].grade if digest in facts else 0
-        if digest not in grown["originals"] and 0 < grade < SSR:
-            gone.append(digest)
-        else:
-            kept.append(member)
-    return grown | {"members": kept}, gone
+def confirmed(grown: GrowingSet, facts: Mapping[str, ImageFacts]) -> tuple[GrowingSet, list[str], list[str]]:
+    """Returns a set without the members the owner graded below SSR since, the digests of those, and of who left too.
+
+    What a turn let in stands or falls with the sample its owner looked at (acceptance sampling; Dodge and Romig 1929):
+    where MOST_BAD of that were below SSR, its members nobody looked at leave as well. Originals stay.
+    """
+    new = [member for member in grown["members"] if member["digest"] not in grown["originals"]]
+    grades = {member["digest"]: facts[member["digest"]].grade for member in new if member["digest"] in facts}
+    gone = [member["digest"] for member in new if 0 < grades.get(member["digest"], 0) < SSR]
+    bad = Counter(grown.get("graded_down", {}))
+    bad.update(member.get("unit", "") for member in new if member["digest"] in gone)
+    doubted = [
+        member["digest"]
+        for member in new
+        if not grades.get(member["digest"], 0) and bad[member.get("unit", "")] >= MOST_BAD
+    ]
+    left = {*gone, *doubted}
+    kept = [member for member in grown["members"] if member["digest"] not in left]
+    changed = grown | {"members": kept}
+    return changed | {"graded_down": dict(sorted(bad.items()))} if gone else changed, gone, doubted
 
 
 def extended(grown: GrowingSet, gate: Selection, facts: Mapping[str, ImageFacts]) -> GrowingSet:

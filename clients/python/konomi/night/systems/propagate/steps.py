@@ -22,11 +22,16 @@ class Member(Record):
 
 
 class GrowthView(Record):
-    """A set as a turn finds it: its digest, its members, those that left it, and the word alone."""
+    """A set as a turn finds it: its digest, its members, those that left it, and the word alone.
+
+    Attributes:
+        removed: what left because of its grade; `doubted` what left because of its fellows' grades.
+    """
 
     set: str
     members: tuple[Member, ...]
     removed: tuple[str, ...] = ()
+    doubted: tuple[str, ...] = ()
     bare: str
 
 
@@ -38,7 +43,7 @@ class GrowthSteps:
         self.word = ConceptToken(self.settings.seed_token, self.settings.seed_class)
 
     def begin(self, kept: str) -> GrowthView:
-        """Looks at the set: without the members the owner graded below SSR since it was kept.
+        """Looks at the set: without what the owner graded below SSR since it was kept, and what stood or fell with it.
 
         Args:
             kept: digest of the set as it was left; empty where it begins.
@@ -49,13 +54,15 @@ class GrowthSteps:
         else:
             grown = growing_set.first(originals, services.facts_of(self.gateway, originals), self.word)
         digests = [member["digest"] for member in grown["members"]]
-        grown, removed = growing_set.confirmed(grown, services.facts_of(self.gateway, digests))
+        grown, removed, doubted = growing_set.confirmed(grown, services.facts_of(self.gateway, digests))
         members = tuple(
             Member(digest=member["digest"], prompt=member["prompt"], depth=member["depth"])
             for member in grown["members"]
         )
         digest = growing_set.keep(self.gateway, grown)
-        return GrowthView(set=digest, members=members, removed=tuple(removed), bare=str(self.word))
+        return GrowthView(
+            set=digest, members=members, removed=tuple(removed), doubted=tuple(doubted), bare=str(self.word)
+        )
 
     def freeze(self, seen: GrowthView) -> Selection:
         """Freezes the manifest of a fit on the set: the originals weigh at least their share of every batch."""
@@ -153,6 +160,8 @@ def grow(night: Night, unit: int, position: int, stage: Stage) -> None:
         warnings.append(Alarm("confirm", {"count": len(gate.confirm), "size": gate.size}))
     if seen.removed:
         warnings.append(Alarm("removed", {"count": len(seen.removed)}))
+    if seen.doubted:
+        warnings.append(Alarm("doubted", {"count": len(seen.doubted)}))
     record = night.note(unit, selection=chosen.merged(gate, but="end"))
     night.note(unit, warnings=(*record.warnings, *(Reason.of(warning) for warning in warnings)))
     if gate.end is not None:
