@@ -5,7 +5,6 @@ import re
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -61,8 +60,7 @@ def label(
             count = read_grades(client, taste, import_file)
             result, line = {"imported": count}, plural("{count} grade recorded", "{count} grades recorded", count)
         else:
-            wanted = () if slate else NightStore(Home.locate().root).asked_about(taste_name(taste))
-            result = grade(client, taste, slate=slate, wanted=wanted)
+            result = grade(client, taste, slate=slate)
             line = text("{labels} graded, {undone} undone, {skipped} skipped", **result)
     if as_json:
         emit(dict(result))
@@ -98,16 +96,13 @@ def show_browser(address: str, quiet: bool) -> None:
         note(text("no browser was found: open the link by hand, or run: konomi label --terminal"))
 
 
-def grade(client: Client, taste: str, *, slate: bool = False, wanted: Sequence[str] = ()) -> dict[str, int]:
+def grade(client: Client, taste: str, *, slate: bool = False) -> dict[str, int]:
     """Shows image after image and records a key for each, until q, the end of the input, or the last image.
 
-    Args:
-        client: the services.
-        taste: id or name of the taste.
-        slate: whether a slate of the long tail comes first.
-        wanted: digests of the images the newest night asks about, which come first.
+    What the newest night of this home asks about comes first, or with `slate` a slate of the long tail.
     """
     client.rater.ensure_taste(taste)
+    wanted = () if slate else NightStore(Home.locate().root).asked_about(taste_name(taste))
     session = Session(client, taste, slate=slate, wanted=wanted)
     with tempfile.TemporaryDirectory(prefix="konomi-label-") as folder, read_keys() as keys:
         way = way_here()

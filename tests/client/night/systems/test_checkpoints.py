@@ -8,7 +8,7 @@ import pytest
 from konomi.night.records.state import Fit
 from konomi.night.settings import NightSettings
 from konomi.night.systems import checkpoints, golden
-from konomi.night.systems.checkpoints import Probe, Published
+from konomi.night.systems.checkpoints import Probe, RunCheckpoints
 from konomi.night.systems.golden import GoldenSettings
 from konomi.v1 import rater_pb2
 
@@ -33,9 +33,9 @@ def test_the_one_that_wins_most_and_stays_diverse_is_kept(probes, step):
 
 def test_four_are_looked_at_the_last_among_them():
     steps = tuple(range(20, 161, 20))
-    assert checkpoints.spread(Published(steps=steps, adapters=tuple(map(str, steps)))).steps == (40, 80, 120, 160)
-    assert checkpoints.spread(Published(steps=(5, 9), adapters=("a", "b"))).steps == (5, 9)
-    assert checkpoints.spread(Published()) == Published()
+    assert checkpoints.spread(RunCheckpoints(steps=steps, adapters=tuple(map(str, steps)))).steps == (40, 80, 120, 160)
+    assert checkpoints.spread(RunCheckpoints(steps=(5, 9), adapters=("a", "b"))).steps == (5, 9)
+    assert checkpoints.spread(RunCheckpoints()) == RunCheckpoints()
     assert [checkpoints.every(NightSettings(steps=steps)) for steps in (160, 10, 1)] == [40, 3, 1]
 
 

@@ -355,15 +355,14 @@ class NightServices:
             method: name of a training method of the contract, in small letters.
             publish: keep the adapter of every checkpoint, so that the run can be ended at one of them.
         """
-        fields: dict[str, Any] = {name: getattr(run, name) for name in TrainingRun.__dataclass_fields__}
-        if publish:
-            fields["reports"] = trainer_pb2.CheckpointReports(adapters=True)
+        fields = {name: getattr(run, name) for name in TrainingRun.__dataclass_fields__}
         self.release_generator()
         begun = self.client.trainer.create_training_run(
             taste=self.taste,
             method=trainer_pb2.TrainingMethod.Value(f"TRAINING_METHOD_{method.upper()}"),
             night=self.night,
             hyper_parameters=trainer_pb2.HyperParameters(**hyper),
+            reports=trainer_pb2.CheckpointReports(adapters=publish),
             **fields,
         )
         latest = begun

@@ -19,6 +19,9 @@ from konomi.night.settings import NightSettings
 StopRule = Callable[[Turn, Selection, Sequence[Selection]], Alarm | None]
 """(turn, the chosen set, those of this system's units before) → why it ends before this fit, or None."""
 
+FitNumbers = dict[str, Any]
+"""Numbers of a fit, as fields of the contract's HyperParameters."""
+
 R = TypeVar("R", bound=Record)
 
 
@@ -94,7 +97,7 @@ class Night(Protocol):
         """
 
 
-def hyper_parameters(settings: NightSettings) -> dict[str, Any]:
+def hyper_parameters(settings: NightSettings) -> FitNumbers:
     """Returns the numbers of a LoRA fit, which always starts from the base model; a number of 0 is the base's own."""
     return {
         "steps": settings.steps,
@@ -246,7 +249,7 @@ class System:
     selection: Callable[[Turn], dict[str, object]]
     verdict: StopRule = never
     settings: type[NightSettings] = NightSettings
-    hyper_parameters: Callable[[NightSettings], dict[str, Any]] = hyper_parameters
+    hyper_parameters: Callable[[NightSettings], FitNumbers] = hyper_parameters
     fit_steps: str = "steps"
     grades: tuple[str, ...] = ()
     sources: tuple[str, ...] = ("self",)

@@ -8,7 +8,6 @@ it says of the chosen one is a little too good; the evaluation after it is of ot
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from konomi import files
 from konomi.night import metrics
@@ -22,7 +21,7 @@ MOST = 4
 """Checkpoints that draw, the last among them."""
 
 
-class Published(Record):
+class RunCheckpoints(Record):
     """Checkpoints a run published: step and adapter of each, earliest first."""
 
     steps: tuple[int, ...] = ()
@@ -48,11 +47,11 @@ def every(settings: NightSettings) -> int:
     return math.ceil(settings.steps / MOST)
 
 
-def spread(published: Published) -> Published:
+def spread(published: RunCheckpoints) -> RunCheckpoints:
     """Returns at most MOST of the checkpoints, evenly spread, the last among them."""
     count = len(published.steps)
     kept = sorted({math.ceil(count * part / MOST) - 1 for part in range(1, MOST + 1)}) if count else []
-    return Published(
+    return RunCheckpoints(
         steps=tuple(published.steps[at] for at in kept), adapters=tuple(published.adapters[at] for at in kept)
     )
 
@@ -84,7 +83,7 @@ def settle(night: Night, unit: int, fit: Fit, images: int, floor: float) -> Fit:
     if fit.failed or images < 1:
         return fit
     steps = CheckpointSteps(night.steps, images)
-    published = night.step(f"unit-{unit}/checkpoints", Published, steps.published, fit)
+    published = night.step(f"unit-{unit}/checkpoints", RunCheckpoints, steps.published, fit)
     if len(published.steps) < 2:
         return fit
     drawn = [night.step(f"unit-{unit}/probe-base", Images, steps.draw, None, images=images)]
@@ -101,10 +100,10 @@ class CheckpointSteps:
     def __init__(self, steps: Steps, images: int) -> None:
         self.steps, self.gateway, self.images = steps, steps.gateway, images
 
-    def published(self, fit: Fit) -> Published:
+    def published(self, fit: Fit) -> RunCheckpoints:
         """Looks at what the run published."""
         found = self.gateway.checkpoints(fit.run)
-        return spread(Published(steps=tuple(step for step, _ in found), adapters=tuple(one for _, one in found)))
+        return spread(RunCheckpoints(steps=tuple(step for step, _ in found), adapters=tuple(one for _, one in found)))
 
     def draw(self, model: Model | None) -> Images:
         """Draws the images of one checkpoint, or the base model's."""
@@ -132,7 +131,7 @@ class CheckpointSteps:
             for step, own, mine in zip(steps, bounds[1:], vendi[1:], strict=True)
         ]
         kept = chosen(probes, floor)
-        told: dict[str, Any] = {"stopped_at": float(kept.step), "stopped_wins": kept.wins["value"]}
+        told = {"stopped_at": float(kept.step), "stopped_wins": kept.wins["value"]}
         if kept.step == steps[-1]:
             return fit.changed(training=fit.training | told)
         request = files.derived_id(fit.run, kept.step)

@@ -9,7 +9,7 @@ What was revoked has left the taste: the same seed and the same remaining images
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -107,7 +107,7 @@ def certificates(settings: NightSettings) -> tuple[int, ...]:
     return settings.of(GoldenSettings).certificates
 
 
-def hyper_parameters(settings: NightSettings) -> dict[str, Any]:
+def hyper_parameters(settings: NightSettings) -> base.FitNumbers:
     """Returns the numbers of a fit, which publishes the checkpoints one of which is kept."""
     numbers = base.hyper_parameters(settings)
     return numbers | {"checkpoint_steps": checkpoints.every(settings)} if probes(settings) else numbers
