@@ -1,6 +1,7 @@
 """Every view in a made-up language, in a real browser: what is still English was never translated."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,6 +11,7 @@ from konomi.i18n import catalogue
 from konomi.web.nights import NightEndpoints
 from tests.client.i18n.pseudo import CLOSE, CODE, add_language
 from tests.client.web import recorded
+from tests.client.web.site import Site
 from tests.client.web.test_views import READY, VIEWS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
@@ -37,6 +39,18 @@ NAMES = re.compile(
     r"|illustrated portraits only|\bsdxl\b"  # what the server says of a base
     r"|set \d+/IMG_\d+\.jpg|a picture|\bstarter\b|\bowner\b|[0-9a-f]{8,}"  # what an image says of itself
 )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Iterator[Site]:
+    """A site of its own: in the worker's other tests leave prompts in English."""
+    live = Site(tmp_path_factory.mktemp("pseudo"))
+    live.start()
+    try:
+        live.fill(200)
+        yield live
+    finally:
+        live.stop()
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ READS = frozenset(
         "SuggestImages",
         "SearchImages",
         "ExploreNovelty",
+        "MapImages",
+        "ListFavourites",
         "MeasureImages",
         "AdviseEmbedder",
         "ListConsents",
