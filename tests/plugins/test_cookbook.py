@@ -47,7 +47,8 @@ def shell(site, tmp_path):
     names = re.findall(r"^(\w+)=", SETTINGS, re.MULTILINE)
     assert names == list(values)
     begin = "set -euo pipefail\n" + "".join(f"{name}={value}\n" for name, value in values.items()) + ASK
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "KONOMI_HOME": str(site.home.root)}
 
     def run(block: str) -> str:
         command = ["bash", "-c", begin + block]
@@ -94,8 +95,10 @@ def test_grade_what_is_suggested_and_take_it_back(shell, site):
     assert json.loads(shell(undo))["undoes"] == label["name"]
 
 
-def test_the_library_by_score_by_likeness_and_by_novelty(shell):
-    best, alike, told, far = (json.loads(shell(block)) for block in blocks("Look through the library"))
+def test_the_library_by_score_by_likeness_as_a_map_and_by_novelty(shell, tmp_path):
+    said = [shell(block) for block in blocks("Look through the library")]
+    best, alike, told, seen, far = (json.loads(answer[answer.index("{") :]) for answer in said)
+    assert 10 < len(seen["points"]) <= 500 and "</svg>" in (tmp_path / "map.html").read_text("utf-8")
     utilities = [image["score"]["utility"] for image in best["images"]]
     assert len(utilities) == 10 and utilities == sorted(utilities, reverse=True)
     similarities = [hit["similarity"] for hit in alike["hits"]]

@@ -214,7 +214,7 @@ def test_prompts_are_kept_and_a_concept_is_its_word_its_class_and_its_pictures(s
     with connect_home(site.home.root) as client:
         labels = [rater_pb2.Label(image_digest=digest, grade=rater_pb2.GRADE_UR) for digest in hostile[:2]]
         client.rater.record_labels(taste="tastes/default", labels=labels, request_id=str(uuid.uuid4()))
-        liked = rater_pb2.ImageFilter(grades=[rater_pb2.GRADE_UR])
+        liked = rater_pb2.ImageFilter(grades=[rater_pb2.GRADE_SSR, rater_pb2.GRADE_UR])  # other tests grade here too
         listed = client.rater.list_images(taste="tastes/default", filter=liked, page_size=1000).images
     page = opened(visit, "night", hostile, "en")
     kept: list[dict] = []

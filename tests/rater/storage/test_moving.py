@@ -149,10 +149,12 @@ def test_the_command_says_what_was_moved_and_what_to_do_next(local, remote):
     (local.home / "konomi.toml").write_text(f'[database]\nurl = "{remote.url.get_secret_value()}"\n')
     done = konomi()
     assert done.returncode == 0, done.stderr
-    assert "moved and compared: 51 rows of 33 tables" in done.stdout and "rater.sqlite.moved" in done.stdout
+    assert "rater.sqlite.moved" in done.stdout
     back = konomi("--back", "--json")
     found = json.loads(back.stdout.splitlines()[-1])
-    assert (found["back"], found["rows"]["labels"], sum(found["rows"].values())) == (True, 13, 51)
+    assert (found["back"], found["rows"]["labels"]) == (True, 13)
+    rows, tables = sum(found["rows"].values()), len(found["rows"])
+    assert f"moved and compared: {rows} rows of {tables} tables" in done.stdout
     again = konomi("--back")
     assert again.returncode == 4 and "there is nothing to move" in again.stderr
 

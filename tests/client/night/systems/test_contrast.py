@@ -140,7 +140,8 @@ def test_what_is_turned_away_from_is_in_the_manifest_the_record_and_the_report()
 @pytest.mark.parametrize(("avoided", "asked"), [({"graded_n": Rejection(count=2)}, 0.5), ({}, None)])
 def test_the_trainer_is_asked_for_a_step_length_only_where_there_is_something_to_avoid(avoided, asked):
     class Gateway:
-        def train(self, run, hyper, beat, method):
+        def train(self, run, hyper, beat, method, publish):
+            assert not publish, "only a system that chooses among checkpoints has them kept"
             return hyper
 
     request = preparation.new_request(

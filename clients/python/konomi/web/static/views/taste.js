@@ -59,7 +59,7 @@ async function fit(button, told, done) {
 function metrics(version) {
   return h("div", { class: "cards" }, [...METRICS, ...WHERE_MEASURED.filter((name) => version.metrics?.[name])].map((name) => {
     const figure = version.metrics?.[name];
-    return h("section", { class: "card" }, h("h3", {}, t(`metric_${name}`)),
+    return h("section", { class: "card" }, h("h2", {}, t(`metric_${name}`)),
       h("span", { class: "big" }, figure ? decimal(figure.value ?? 0) : "–"),
       h("p", {}, figure ? t("interval", { low: decimal(figure.low ?? 0), high: decimal(figure.high ?? 0), n: whole(figure.n ?? 0) }) : t("not_measured")),
       h("p", {}, !figure && name === "retest_qwk" ? t("retest_how") : t(`metric_${name}_note`)));
