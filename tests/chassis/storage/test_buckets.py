@@ -1,8 +1,10 @@
 """Artifacts in buckets: what goes over the line, what a bad line does, and what stays on the node."""
 
 import hashlib
+import io
 import os
 import random
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -12,6 +14,7 @@ import pytest
 from konomi.errors import DataLoss, FailedPrecondition, NotFound, Unavailable
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
+from konomi_chassis.storage.buckets.s3_objects import S3Objects, S3Server
 from tests.chassis.storage.faulty_proxy import Line, proxied
 
 DATA = b"not really a picture" * 1000
@@ -283,6 +286,18 @@ def test_a_late_lossy_and_cut_line_costs_time_and_nothing_else(moto, credentials
             assert list(pool.map(reader.get, digests)) == [*images, large]
     assert line.dropped and line.cuts, "the line was too good"
     assert sorted(store_at(place, tmp_path).digests()) == sorted(digests)
+
+
+def test_a_server_that_takes_no_more_of_a_body_holds_nobody_for_ever(credentials, monkeypatch):
+    """It accepts the connection and reads nothing: no limit of connecting or reading sees that."""
+    monkeypatch.setattr("konomi_chassis.storage.buckets.s3_objects.SLOWEST_LINE", 64 << 20)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        endpoint = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        objects = S3Objects(S3Server(endpoint, "us-east-1", timeout_seconds=0.3, retry_seconds=0.0))
+        body = random.Random(7).randbytes(8 << 20)
+        with pytest.raises(Unavailable, match="cannot be reached for bucket") as caught:
+            objects.put("bucket/folder/key", io.BytesIO(body), len(body), None, exclusive=True)
+    assert caught.value.reason == "STORE_UNREACHABLE"
 
 
 def test_a_server_that_is_away_too_long_is_named(recorded, line, tmp_path):

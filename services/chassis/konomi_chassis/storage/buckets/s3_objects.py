@@ -5,8 +5,9 @@ conditional (`If-None-Match: *`) and carries its sha256, which the server checks
 64 MiB goes in parts. Each call is tried again by itself, so a line that breaks costs a part or a range, not the whole.
 """
 
+import asyncio
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any, TypeVar
@@ -22,6 +23,8 @@ from konomi_chassis.storage.buckets.s3_refusals import answer_of, passes, refusa
 MULTIPART_BYTES, PART_BYTES, MOST_PARTS = 64 << 20, 16 << 20, 10_000
 PARTS_AT_ONCE = 4
 PAGE_KEYS = 1000
+SLOWEST_LINE = 128 << 10
+"""Bytes a second at which a body is still waited for."""
 CONNECTIONS = 64
 MARK, MARK_CONTENT = "konomi-store", b"konomi's artifacts lie beside this file\n"
 """An object that says a store is here: reading it, or putting it at first, shows that one may."""
@@ -144,14 +147,16 @@ class S3Objects:
         """Frees the parts of an upload; where that fails too, the bucket's rule for unfinished uploads frees them."""
         bucket, key = _split(path)
         try:
-            self._system.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload)
+            self._wait(self._system._call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload))
         except ANYTHING:
             return
 
     def _get(self, path: str, start: int, end: int) -> bytes | None:
         """Returns the bytes of a range, None where there is no object."""
         try:
-            return self._tried(path, lambda: bytes(self._system.cat_file(path, start=start, end=end)))
+            return self._tried(
+                path, lambda: bytes(self._wait(self._system._cat_file(path, start=start, end=end), end - start))
+            )
         except FileNotFoundError:
             return None
         except EOFError:
@@ -161,7 +166,20 @@ class S3Objects:
         """Calls S3. Raises FileNotFoundError, FileExistsError, or what `refusal` makes of it."""
         bucket, key = _split(path)
         named = {"Bucket": bucket, **({"Key": key} if key else {})}
-        return self._tried(path, lambda: self._system.call_s3(method, **named, **arguments))
+        size = len(arguments.get("Body", b""))
+        return self._tried(path, lambda: self._wait(self._system._call_s3(method, **named, **arguments), size))
+
+    def _wait(self, call: Coroutine[Any, Any, Answer], size: int = 0) -> Answer:
+        """Returns what a call of so many bytes answers; cancels one that takes too long, with its connection.
+
+        The library's own time limits are of connecting and of reading: a server that takes no more of a body would hold
+        its caller for ever.
+
+        Raises:
+            TimeoutError: it took longer than two times the server's limit and what its bytes take on the slowest line.
+        """
+        limit = 2 * self._server.timeout_seconds + size / SLOWEST_LINE
+        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(call, limit), self._system.loop).result()
 
     def _tried(self, path: str, call: Callable[[], Answer]) -> Answer:
         try:
