@@ -32,7 +32,6 @@ from tests.rater.conftest import (  # noqa: F401  fixtures
     fitted,
     home,
     kept_fitted,
-    kept_in,
     kept_library,
     library,
     models,

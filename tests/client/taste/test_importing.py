@@ -12,7 +12,7 @@ from konomi.errors import ResourceExhausted, Unavailable
 from konomi.taste.importing import BATCH, ImportRun, ImportSummary
 from konomi.v1 import rater_pb2 as pb
 from tests.client.datasets.test_beside import XMP, write
-from tests.rater.conftest import home, kept_in, models, png, rater  # noqa: F401
+from tests.rater.conftest import home, models, png, rater  # noqa: F401
 
 IMPORTED = pb.Image(source=pb.SOURCE_IMPORTED)
 pytestmark = pytest.mark.slow
