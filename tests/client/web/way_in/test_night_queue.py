@@ -17,6 +17,15 @@ NIGHTS = {
 }
 
 
+FIRST = "document.querySelector('.queue [data-queue^=↓]')?.dataset.queue"
+WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? "" :
+  [...document.querySelectorAll("body *")]
+  .filter((one) => one.getBoundingClientRect().right > innerWidth && !one.closest(".scroll, nav"))
+  .map((one) => `${one.tagName} ${one.className} ${one.textContent.slice(0, 40)}`).join("; ") || "a text"
+"""
+"""What is wider than the screen; empty where nothing is."""
+
+
 @pytest.fixture
 def queue(site):
     """The site's own queue with three nights that wait and one that ended."""
@@ -45,7 +54,8 @@ def test_nights_that_wait_are_shown_moved_and_taken_out(visit, queue, language):
     assert axe.run(page).response["violations"] == []
     page.locator("[data-queue='↓-a']").click()
     assert wait_until(lambda: waiting(queue) == ["b", "a", "c"])
-    assert wait_until(lambda: page.evaluate("document.activeElement?.dataset?.queue === '↓-a'"))
+    assert wait_until(lambda: page.evaluate(FIRST) == "↓-b"), "the page shows the new order"
+    assert wait_until(lambda: page.evaluate("document.activeElement?.dataset?.queue") == "↓-a"), "and keeps the focus"
     page.keyboard.press("Enter")
     assert wait_until(lambda: waiting(queue) == ["b", "c", "a"])
     page.locator("[data-queue='↑-c']").click()
@@ -54,7 +64,7 @@ def test_nights_that_wait_are_shown_moved_and_taken_out(visit, queue, language):
     page.locator("[data-queue='✕-b']").click()
     assert wait_until(lambda: waiting(queue) == ["c", "a"])
     page.set_viewport_size({"width": 390, "height": 844})
-    assert wait_until(lambda: page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+    assert wait_until(lambda: page.evaluate(WIDE) == ""), page.evaluate(WIDE)
 
 
 def test_what_a_night_would_refuse_is_said_as_it_is_added(visit, queue):
