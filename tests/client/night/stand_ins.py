@@ -382,13 +382,7 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
         words = {"words": run["words"]} if run.get("words") else {}
         adapter = json.dumps({"shift": shift, "seed": run["seed"], **words}).encode()
         digest = self.store.put(adapter, "application/vnd.konomi.adapter+safetensors").digest
-        made = {
-            "adapter": digest,
-            "whole": digest,
-            "name": run["name"],
-            "night": run["night"],
-            "manifest": run["manifest"],
-        }
+        made = {"adapter": digest, "whole": digest, **{name: run[name] for name in ("name", "night", "manifest")}}
         self.found.put(model, made | words)
         log_call(self.home, "train", run["name"])
 
