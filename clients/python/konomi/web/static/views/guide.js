@@ -52,6 +52,7 @@ class Guide {
     const came = anew || about.imageCount !== this.about.imageCount || about.embedder !== this.about.embedder;
     const changed = came || JSON.stringify(about) !== JSON.stringify(this.about);
     this.about = about;
+    if (came && get("eye") === taste()) this.paint();  // the eye is chosen: looking at the pictures changes no step
     if (came && !this.changing) await this.judge();
     if (!this.current()) return;
     if (changed) this.paint();

@@ -157,6 +157,7 @@ class Library extends ChoosingView {
 
   // Where not one image came, what went wrong and the way on stand where they would be.
   failed(error) {
+    clearTimeout(this.soon);  // what is asked anew by itself would take the button away under a hand
     this.grid.scroller.hidden = true;
     this.found.className = "failed";
     replace(this.found, t("problem", { why: error.message }), " ", h("button", { click: () => { this.restart(); this.grid.scroller.focus(); } }, t("again")));

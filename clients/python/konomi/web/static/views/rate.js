@@ -17,6 +17,7 @@ const PREFETCH = 8;
 const AT_ONCE = 24;
 const CARRIED = 200;
 const SWEEP = "#rate/sweep";
+const REPEAT = "SUGGESTION_REASON_REPEAT_CHECK";
 
 export async function show(main, current) {
   if (location.hash === SWEEP) return (await import("./sweep.js")).show(main, current);
@@ -163,7 +164,8 @@ class Rate {
       const receipt = await record(item.image.digest, number, this.back ? "" : item.reason);
       const before = numberOf(item.image.grade);
       const after = { ...item, image: { ...item.image, grade: GRADES[number] || undefined } };
-      if (number && !before) this.state.graded = Number(this.state.graded ?? 0) + 1;
+      // An image shown again to check on its grade looks ungraded and is counted already.
+      if (number && !before && item.reason !== REPEAT) this.state.graded = Number(this.state.graded ?? 0) + 1;
       if (!number && before) this.state.graded = Number(this.state.graded ?? 0) - 1;
       this.past.push({ item: after, receipt, before });
       if (this.back) {
