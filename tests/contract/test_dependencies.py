@@ -34,6 +34,7 @@ BEHIND: Mapping[str, str] = {
     "konomi_rater": "rater",
     "konomi_rater.embedding.vision_language": "vlm",
     "konomi_generator": "generator",
+    "konomi_chassis.cluster.connection": "ray",
     "konomi_generator.executors.ray_executor": "ray",
     "konomi_trainer": "trainer",
     "konomi_starter": "starter",

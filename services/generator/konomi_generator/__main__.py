@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 def services(settings: "ServerSettings", store: "ArtifactStore") -> "Sequence[ServedService]":
     """Returns the generator's service; torch is imported once it serves, after the process was set up for it."""
     from konomi.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
+    from konomi_chassis.cluster.settings import ScaleSettings
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_chassis.server import ServedService
     from konomi_generator.assembly import assemble
     from konomi_generator.executors.opening import open_executor
-    from konomi_generator.executors.settings import ExecutorSettings
     from konomi_generator.rules import RULES
     from konomi_generator.servicer import GeneratorServicer
     from konomi_generator.settings import GeneratorSettings
@@ -28,7 +28,7 @@ def services(settings: "ServerSettings", store: "ArtifactStore") -> "Sequence[Se
     own = GeneratorSettings(home=settings.home)
     decoder = Decoder(DecodeSettings(home=settings.home))
     generator, backend = assemble(own, store, decoder)
-    executor = open_executor(ExecutorSettings(home=settings.home), generator, own)
+    executor = open_executor(ScaleSettings(home=settings.home), generator, own)
 
     def close() -> None:
         if executor is not generator:

@@ -6,7 +6,7 @@ earlier checkpoint: 8 in all. The comparison draws up to 64 images of each at eq
 model's. The truth of
 a checkpoint is the mean of the person's hidden utility over 128 other draws of it. Kendall's tau of the two orders, the
 base model among them. Everything is drawn once; what stopping early leaves out is then left out of the same images, and
-must name the same first one.
+must name the same first one. The same is done for four of them that lie farther apart.
 """
 
 import math
@@ -36,6 +36,8 @@ from tests.benchmarks.results import FOLDER, merge
 
 STEPS = (8, 16, 24, 40, 60, 80, 110, 150)
 CHOSEN, IMAGES, TRUTH = 48, 64, 128
+FEW = ("base", "steps-40", "steps-80", "steps-150")
+"""Of all, those that a person is likelier to hold against each other: some way apart."""
 SEEDS = tuple(map(int, os.environ.get("BENCH_COMPARE_SEEDS", "401").split(",")))
 
 
@@ -95,14 +97,15 @@ def once(root: Path, seed: int) -> dict[str, Any]:
         usual, adapters.DOUBT = adapters.DOUBT, 1e-12  # never sure, so that nothing stops
         adapters.compare(demo.gateway, "starter", found, prompts, IMAGES, seed)
         adapters.DOUBT = usual
-    stopped = stopped_early(found)
     row: dict[str, Any] = {"seed": seed, "truth": truth}
-    row["drawn"] = sum(len(one.bounds) for one in stopped) / sum(len(one.bounds) for one in found)
-    for name, result in (("stopped", stopped), ("whole", found)):
-        levels = {one.name: level for one, level in adapters.ranked(result)}
-        row[name] = levels
-        row[f"tau {name}"] = float(kendalltau([levels[one] for one in truth], list(truth.values()))[0])
-        row[f"first {name}"] = next(iter(levels))
+    for of, chosen in (("", found), (" of few", [one for one in found if one.name in FEW])):
+        stopped = stopped_early(chosen)
+        row[f"drawn{of}"] = sum(len(one.bounds) for one in stopped) / sum(len(one.bounds) for one in chosen)
+        for name, result in ((f"stopped{of}", stopped), (f"whole{of}", chosen)):
+            levels = {one.name: level for one, level in adapters.ranked(result)}
+            row[name] = levels
+            row[f"tau {name}"] = float(kendalltau(list(levels.values()), [truth[one] for one in levels])[0])
+            row[f"first {name}"] = next(iter(levels))
     return row
 
 
@@ -128,6 +131,8 @@ def main() -> None:
         ("Kendall's tau with true utility, up to 64 images each", "tau stopped", 0.7),
         ("Kendall's tau with true utility, 64 images each", "tau whole", 0.7),
         ("share of the images that were drawn", "drawn", 1.0),
+        ("four some way apart: Kendall's tau", "tau stopped of few", 0.7),
+        ("four some way apart: share of the images that were drawn", "drawn of few", 1.0),
     ]
     figures: list[dict[str, Any]] = [
         {
@@ -140,10 +145,9 @@ def main() -> None:
         }
         for what, key, goal in taken
     ]
-    same = float(np.mean([row["first stopped"] == row["first whole"] for row in rows]))
-    figures.append(
-        {"id": "compare", "what": "first place the same", "value": same, "baseline": 1.0, "unit": "", "n": len(rows)}
-    )
+    for of, words in (("", "first place the same"), (" of few", "four some way apart: first place the same")):
+        same = float(np.mean([row[f"first stopped{of}"] == row[f"first whole{of}"] for row in rows]))
+        figures.append({"id": "compare", "what": words, "value": same, "baseline": 1.0, "unit": "", "n": len(rows)})
     merge("compare", figures)
 
 

@@ -79,9 +79,9 @@ def drawing(repeats: int) -> list[dict[str, Any]]:
     """P12, P13, P14: images a second on one and two actors, on one without Ray, and with a node lost half-way."""
     from ray.cluster_utils import Cluster
 
+    from konomi_chassis.cluster.settings import ScaleSettings
     from konomi_generator.assembly import assemble
     from konomi_generator.executors.opening import open_executor
-    from konomi_generator.executors.settings import ExecutorSettings
     from konomi_generator.settings import GeneratorSettings
 
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
@@ -103,7 +103,7 @@ def drawing(repeats: int) -> list[dict[str, Any]]:
             for core in (0, 1):
                 with pinned(core):
                     nodes.append(cluster.add_node(num_cpus=1, node_ip_address=ADDRESS, wait=True))
-            settings = ExecutorSettings(
+            settings = ScaleSettings(
                 home=home, executor="ray", address=cluster.address, actors=2, batch_images=BATCH, patience_seconds=300
             )
             two = open_executor(settings, generator, own)

@@ -14,14 +14,14 @@ import PIL.Image
 import pytest
 
 from konomi.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from konomi_chassis.cluster.exposure import check_common_store, check_exposure
+from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.assembly import assemble
 from konomi_generator.executors.batches import BatchOutcome, split
-from konomi_generator.executors.exposure import check_common_store, check_exposure
 from konomi_generator.executors.opening import open_executor
-from konomi_generator.executors.settings import ExecutorSettings
 from konomi_generator.generator import Executor, Generator
 from konomi_generator.requests import Image, Request
 from konomi_generator.settings import GeneratorSettings
@@ -85,7 +85,7 @@ def generator(own: GeneratorSettings, store: ArtifactStore) -> Iterator[Generato
 
 @pytest.fixture(scope="module")
 def on_ray(cluster: Place, generator: Generator, own: GeneratorSettings) -> Iterator[Executor]:
-    settings = ExecutorSettings(
+    settings = ScaleSettings(
         home=own.home, executor="ray", address=cluster.cluster.address, batch_images=BATCH, patience_seconds=120
     )
     executor = open_executor(settings, generator, own)
@@ -252,7 +252,7 @@ def test_no_cluster_is_said(generator: Generator, own: GeneratorSettings, monkey
 
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.init", nobody)
-    settings = ExecutorSettings(home=own.home, executor="ray", address="127.0.0.1:1")
+    settings = ScaleSettings(home=own.home, executor="ray", address="127.0.0.1:1")
     with pytest.raises(FailedPrecondition, match=r"There is no Ray cluster at .* Start one") as caught:
         open_executor(settings, generator, own)
     assert caught.value.reason == "CLUSTER_MISSING"
@@ -261,20 +261,20 @@ def test_no_cluster_is_said(generator: Generator, own: GeneratorSettings, monkey
 def test_without_ray_the_line_that_brings_it_is_said(generator, own, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("konomi_generator.executors.opening.find_spec", lambda _name: None)
     with pytest.raises(FailedPrecondition, match=r"pip install 'konomi\[ray\]'") as caught:
-        open_executor(ExecutorSettings(home=own.home, executor="ray"), generator, own)
+        open_executor(ScaleSettings(home=own.home, executor="ray"), generator, own)
     assert caught.value.reason == "MISSING_EXTRA"
 
 
 def test_another_program_makes_its_images_itself(generator, own) -> None:
     with pytest.raises(FailedPrecondition, match='backend is "sdapi"') as caught:
         open_executor(
-            ExecutorSettings(home=own.home, executor="ray"), generator, own.model_copy(update={"backend": "sdapi"})
+            ScaleSettings(home=own.home, executor="ray"), generator, own.model_copy(update={"backend": "sdapi"})
         )
     assert caught.value.reason == "EXECUTOR"
 
 
 def test_local_is_the_default_and_is_the_generator_itself(generator, own, tmp_path: Path) -> None:
-    assert open_executor(ExecutorSettings(home=tmp_path), generator, own) is generator
+    assert open_executor(ScaleSettings(home=tmp_path), generator, own) is generator
 
 
 def test_a_worker_with_another_model_refuses(own: GeneratorSettings, home: Path) -> None:
@@ -349,7 +349,7 @@ class Clockwork:
         self.now = self.due[first]
         return [first], []
 
-    def get(self, ref):
+    def get(self, ref, timeout=None):
         from ray import exceptions
 
         if self.fails.get(ref):
@@ -357,9 +357,11 @@ class Clockwork:
         return 1 if "ready" in ref else BatchOutcome(())
 
     def spread(self, monkeypatch, handles, batches, patience: float = 600.0, away_since: float | None = None):
+        from konomi_chassis.cluster import connection
         from konomi_generator.executors import ray_executor as module
 
         monkeypatch.setattr(module, "ray", self)
+        monkeypatch.setattr(connection, "ray", self)
         actors = [module._Actor(handle, away_since=away_since) for handle in handles]
         return module._Spread(actors, batches, "", patience, lambda: self.now)
 

@@ -186,6 +186,7 @@ class NightSettings(KonomiSettings):
             recorded: these settings as this version records them.
         """
         fields = type(self).model_fields
-        unsaid = {name for name in (*self.former, *self.all_unrecorded()) if getattr(self, name) == fields[name].default}
+        younger = (*self.former, *self.all_unrecorded())
+        unsaid = {name for name in younger if getattr(self, name) == fields[name].default}
         typed = {name: value for name, value in recorded.items() if name not in unsaid}
         return typed | {name: value for name, value in self.former.items() if name in unsaid}

@@ -4,13 +4,13 @@ import os
 from importlib.util import find_spec
 
 from konomi.errors import FailedPrecondition
+from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.settings import StoreSettings
-from konomi_generator.executors.settings import ExecutorSettings
 from konomi_generator.generator import Executor, Generator
 from konomi_generator.settings import GeneratorSettings
 
 
-def open_executor(settings: ExecutorSettings, generator: Generator, own: GeneratorSettings) -> Executor:
+def open_executor(settings: ScaleSettings, generator: Generator, own: GeneratorSettings) -> Executor:
     """Returns who makes images: the generator of this process, or actors that do the same.
 
     Args:

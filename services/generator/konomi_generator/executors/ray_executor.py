@@ -15,11 +15,11 @@ from typing import Any
 import ray
 from ray import exceptions
 
-from konomi.errors import Cancelled, FailedPrecondition, KonomiError, Unavailable
+from konomi.errors import Cancelled, Unavailable
+from konomi_chassis.cluster.connection import LOST, ClusterConnection, answer
+from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.settings import StoreSettings
 from konomi_generator.executors.batches import BatchOutcome, ImageBatch, split
-from konomi_generator.executors.exposure import check_common_store, check_exposure
-from konomi_generator.executors.settings import ExecutorSettings
 from konomi_generator.executors.worker import ImageWorker
 from konomi_generator.generator import Generator
 from konomi_generator.job import LOOK_SECONDS
@@ -32,7 +32,6 @@ FRUITLESS = 2
 """Losses an actor may have on average, with no batch coming from any of them, before patience runs out."""
 AGAIN_SECONDS = 0.5
 """After which an actor that did not answer is asked again."""
-LOST = (exceptions.RayActorError, exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.WorkerCrashedError)
 
 
 @dataclass
@@ -63,22 +62,15 @@ class RayExecutor:
     def __init__(
         self,
         generator: Generator,
-        settings: ExecutorSettings,
+        settings: ScaleSettings,
         own: GeneratorSettings,
         store: StoreSettings,
         environment: Mapping[str, str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._generator, self._settings, self._clock = generator, settings, clock
-        self._connected = _connect(settings.address)
-        try:
-            nodes = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
-            check_exposure(nodes, environment)
-            check_common_store(nodes, is_local=not store.url or store.url.startswith("file:"))
-        except KonomiError:
-            self.close()
-            raise
-        self._actors = [_Actor(handle) for handle in _start(settings, own, store)]
+        self._cluster = ClusterConnection(settings, store, environment)
+        self._actors = [_Actor(handle) for handle in _start(self._cluster, settings, own, store)]
         self.lost, self.redone = 0, 0
         """How often an actor was lost, and the batches that went back to the queue because of it: two each at most."""
 
@@ -113,10 +105,9 @@ class RayExecutor:
 
     def close(self) -> None:
         """Ends the actors and leaves the cluster."""
-        for actor in getattr(self, "_actors", ()):
+        for actor in self._actors:
             ray.kill(actor.handle)
-        if self._connected:
-            ray.shutdown()
+        self._cluster.close()
 
 
 class _Spread:
@@ -178,11 +169,11 @@ class _Spread:
         """Takes an answer: the images of a batch, or that an actor is back or lost."""
         asked = self._asked.pop(ref, None)
         if asked is not None:
-            if self._answer(ref) is not None:
+            if answer(ref) is not None:
                 asked.away_since = None
             return
         actor, batch = self._running.pop(ref)
-        outcome: BatchOutcome | None = self._answer(ref)
+        outcome: BatchOutcome | None = answer(ref)
         if outcome is None:
             self._lose(actor, batch)
             return
@@ -193,21 +184,6 @@ class _Spread:
         seconds = self._clock() - self._began
         for finished in outcome.finished:
             yield replace(finished, index=batch.positions[finished.index], seconds=seconds)
-
-    def _answer(self, ref: Any) -> Any:
-        """Returns an answer, None where the actor was lost. Raises FailedPrecondition where it cannot even start."""
-        try:
-            return ray.get(ref)
-        except exceptions.ActorDiedError as error:
-            if "creation task" in str(error):
-                raise FailedPrecondition(
-                    "No actor could be started on the Ray cluster: konomi with the same home is needed on each of its "
-                    "machines. Ray's logs there say what was missing.",
-                    reason="ACTOR_FAILED",
-                ) from error
-            return None
-        except LOST:
-            return None
 
     def _lose(self, actor: _Actor, batch: ImageBatch) -> None:
         self.redone += 1
@@ -236,26 +212,12 @@ class _Spread:
             )
 
 
-def _connect(address: str) -> bool:
-    """Joins a cluster; returns False where this process had joined one already."""
-    if ray.is_initialized():
-        return False
-    try:
-        ray.init(address=address, namespace="konomi", log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise FailedPrecondition(
-            f'There is no Ray cluster at "{address}". Start one with `ray start --head` on one machine and '
-            "`ray start --address=HOST:6379` on the others, or set [scale] address.",
-            reason="CLUSTER_MISSING",
-        ) from error
-    return True
-
-
-def _start(settings: ExecutorSettings, own: GeneratorSettings, store: StoreSettings) -> list[Any]:
+def _start(
+    cluster: ClusterConnection, settings: ScaleSettings, own: GeneratorSettings, store: StoreSettings
+) -> list[Any]:
     """Starts the actors; Ray brings one that is lost back where there is room for it."""
-    there = ray.cluster_resources()
-    gpus = int(there.get("GPU", 0))
-    count = settings.actors or gpus or max(1, int(there.get("CPU", 1)) // settings.actor_cpus)
+    gpus = cluster.gpus()
+    count = settings.actors or gpus or max(1, cluster.cores() // settings.actor_cpus)
     threads = own.threads or (0 if gpus else settings.actor_cpus)
     actor = ray.remote(
         num_cpus=settings.actor_cpus,

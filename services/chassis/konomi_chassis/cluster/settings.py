@@ -1,4 +1,4 @@
-"""Settings of where images are made."""
+"""Settings of what runs on a Ray cluster."""
 
 from typing import ClassVar, Literal
 
@@ -8,8 +8,8 @@ from pydantic_settings import SettingsConfigDict
 from konomi.settings import KonomiSettings
 
 
-class ExecutorSettings(KonomiSettings):
-    """Where images are made. One home, one store and the same base models are needed wherever that is."""
+class ScaleSettings(KonomiSettings):
+    """What runs on a Ray cluster. One home, one store and the same models are needed on each of its machines."""
 
     toml_table: ClassVar[str] = "scale"
 
