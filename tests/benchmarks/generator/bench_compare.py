@@ -14,6 +14,7 @@ import os
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,11 @@ def once(root: Path, seed: int) -> dict[str, Any]:
         adapters.compare(demo.gateway, "starter", found, prompts, IMAGES, seed)
         adapters.DOUBT = usual
     row: dict[str, Any] = {"seed": seed, "truth": truth}
-    for of, chosen in (("", found), (" of few", [one for one in found if one.name in FEW])):
-        stopped = stopped_early(chosen)
+    few = [one for one in found if one.name in FEW]
+    modes: list[tuple[str, list[Contestant], adapters.Until]]
+    modes = [("", found, "order"), (" of few", few, "order"), (" best", found, "best"), (" best of few", few, "best")]
+    for of, chosen, until in modes:
+        stopped = stopped_early(chosen, until)
         row[f"drawn{of}"] = sum(len(one.bounds) for one in stopped) / sum(len(one.bounds) for one in chosen)
         for name, result in ((f"stopped{of}", stopped), (f"whole{of}", chosen)):
             levels = {one.name: level for one, level in adapters.ranked(result)}
@@ -109,16 +113,21 @@ def once(root: Path, seed: int) -> dict[str, Any]:
     return row
 
 
-def stopped_early(found: list[Contestant]) -> list[Contestant]:
+def stopped_early(found: list[Contestant], until: adapters.Until) -> list[Contestant]:
     """Returns what the same comparison would have drawn, by the rule that it stops by."""
     rounds = math.ceil(IMAGES / adapters.ROUND)
     kept = [Contestant(one.name, one.digest, bounds=one.bounds[: adapters.ROUND]) for one in found]
     whole = {one.name: one.bounds for one in found}
     for start in range(adapters.ROUND, IMAGES, adapters.ROUND):
-        for one in adapters.undecided(kept, rounds):
+        for one in adapters.undecided(kept, rounds, until):
             if len(one.bounds) == start:
                 one.bounds = whole[one.name][: start + adapters.ROUND]
     return kept
+
+
+def _figure(what: str, values: Sequence[float], goal: float) -> dict[str, Any]:
+    mean = float(np.mean(values))
+    return {"id": "compare", "what": what, "value": mean, "baseline": goal, "unit": "", "n": len(values)}
 
 
 def main() -> None:
@@ -133,21 +142,16 @@ def main() -> None:
         ("share of the images that were drawn", "drawn", 1.0),
         ("four some way apart: Kendall's tau", "tau stopped of few", 0.7),
         ("four some way apart: share of the images that were drawn", "drawn of few", 1.0),
+        ("until the best is sure: Kendall's tau", "tau stopped best", 0.7),
+        ("until the best is sure: share of the images that were drawn", "drawn best", 1.0),
+        ("until the best is sure, four some way apart: share that were drawn", "drawn best of few", 1.0),
     ]
-    figures: list[dict[str, Any]] = [
-        {
-            "id": "compare",
-            "what": what,
-            "value": float(np.mean([row[key] for row in rows])),
-            "baseline": goal,
-            "unit": "",
-            "n": len(rows),
-        }
-        for what, key, goal in taken
-    ]
-    for of, words in (("", "first place the same"), (" of few", "four some way apart: first place the same")):
-        same = float(np.mean([row[f"first stopped{of}"] == row[f"first whole{of}"] for row in rows]))
-        figures.append({"id": "compare", "what": words, "value": same, "baseline": 1.0, "unit": "", "n": len(rows)})
+    figures = [_figure(what, [row[key] for row in rows], goal) for what, key, goal in taken]
+    modes = {"": "", " of few": "four some way apart: ", " best": "until the best is sure: "}
+    modes[" best of few"] = "until the best is sure, four some way apart: "
+    for of, words in modes.items():
+        same = [row[f"first stopped{of}"] == row[f"first whole{of}"] for row in rows]
+        figures.append(_figure(f"{words}first place the same", same, 1.0))
     merge("compare", figures)
 
 

@@ -144,6 +144,27 @@ def test_a_row_that_ended_early_is_not_the_better_for_easy_places():
     assert fair[1] - fair[0] == pytest.approx(0.5) and fair[1] == pytest.approx(statistics.fmean(easy_first[1]))
 
 
+def test_where_only_the_best_is_looked_for_its_equals_alone_are_drawn_on(up, tmp_path, capsys):
+    folder = loras(tmp_path / "loras", worse=-0.3, same=-0.3001, redder=0.3)
+    sheet, prompts = tmp_path / "sheet.html", ["a portrait", "a hat"]
+    drawn = {}
+    for until in ("order", "best"):
+        command.compare(folder, "starter", 64, prompts, 3, 10, "", sheet, "default", True, until)
+        told = json.loads(capsys.readouterr().out)
+        assert told["until"] == until and told["stopped_early"] and told["adapters"][0]["adapter"] == "redder"
+        drawn[until] = {one["adapter"]: one["images"] for one in told["adapters"]}
+    assert drawn["order"]["worse"] == drawn["order"]["same"] == 64, "which of the two is better is not sure"
+    assert set(drawn["best"].values()) == {ROUND}, "both are surely behind the first"
+    command.compare(folder, "starter", 64, prompts, 3, 10, "", sheet, "default", False, "best")
+    assert "64 of 256 images were drawn: those left out are surely behind the best" in capsys.readouterr().out
+
+
+def test_of_equals_at_the_top_none_is_dropped_and_the_rest_is():
+    whole = contestants([1.0, 1.0, -1.0], 0.1, 64, 5)
+    assert {one.name for one in undecided(whole, 4, "best")} == {"0", "1"}
+    assert undecided(whole[1:], 4, "best") == []
+
+
 def test_one_image_proves_nothing():
     assert not apart(Contestant("a", bounds=[9.0]), Contestant("b", bounds=[1.0]), 2.0)
     assert blind_pairs.plan([""], 0, 0) == []

@@ -2,8 +2,9 @@
 
 Images are drawn in rounds. After each, every adapter is held against its neighbours in the order by the differences of
 their images' lower bounds, seed by seed: what a prompt or a seed does to all of them cancels out. One that is surely
-apart from both neighbours is drawn no more. "Surely" is two-sided at 5 % over all rounds and pairs together
-(Bonferroni), so that looking after every round does not make chance look like an order.
+apart from both neighbours is drawn no more; where only the best is looked for, one that is surely behind the first.
+"Surely" is two-sided at 5 % over all rounds and pairs together (Bonferroni), so that looking after every round does not
+make chance look like an order.
 """
 
 import math
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from konomi.client.refusals import told
 from konomi.errors import FailedPrecondition, InvalidArgument
@@ -28,6 +29,8 @@ ROUND = 16
 DOUBT = 0.05
 """Chance that any neighbours are held for surely apart that are not, over the whole comparison."""
 BASE = "base"
+Until = Literal["order", "best"]
+"""What has to be sure before an adapter is drawn no more: its place, or that another one is better."""
 TURNS = 60
 """Turns of alternating means, which come to rest well before."""
 
@@ -75,16 +78,18 @@ class Comparison:
         draws: prompt and seed of each image that could be drawn.
         images: images that were drawn in all.
         refused: name of an adapter that could not be drawn with → why.
+        until: what had to be sure before an adapter was drawn no more.
     """
 
     judgements: list[AdapterJudgement]
     draws: list[tuple[str, int]]
     images: int
     refused: dict[str, str]
+    until: Until = "order"
 
     @property
     def stopped_early(self) -> bool:
-        """Whether images were left out because the order was sure without them."""
+        """Whether images were left out because what had to be sure was so without them."""
         return self.images < len(self.judgements) * len(self.draws)
 
 
@@ -96,6 +101,7 @@ def compare(
     count: int,
     seed: int,
     advance: Advance = lambda done: None,
+    until: Until = "order",
 ) -> Comparison:
     """Draws, scores and ranks adapters.
 
@@ -107,6 +113,7 @@ def compare(
         count: images of each at most.
         seed: of the images.
         advance: told how many images are made.
+        until: what has to be sure before an adapter is drawn no more.
 
     Raises:
         FailedPrecondition: fewer than two could be drawn with; the message says why the first could not.
@@ -117,7 +124,8 @@ def compare(
     running, refused, made = list(contestants), dict[str, str](), 0
     for start in range(0, count, ROUND):
         part = draws[start : start + ROUND]
-        going = running if start == 0 else [one for one in undecided(running, rounds) if len(one.images) == start]
+        unsure = running if start == 0 else undecided(running, rounds, until)
+        going = [one for one in unsure if len(one.images) == start]
         for one in going:
             why = _draw(gateway, base, one, part, partial(_after, advance, made))
             if why:
@@ -127,7 +135,7 @@ def compare(
         running = [one for one in running if one.name not in refused]
         if len(running) < 2:
             raise _too_few(refused)
-    return Comparison(_judged(gateway, running, draws, rounds), draws, made, refused)
+    return Comparison(_judged(gateway, running, draws, rounds), draws, made, refused, until)
 
 
 def _draw(gateway: NightServices, base: str, one: Contestant, part: Sequence[tuple[str, int]], advance: Advance) -> str:
@@ -205,15 +213,19 @@ def ranked(contestants: Sequence[Contestant]) -> list[tuple[Contestant, float]]:
     return sorted(found, key=lambda pair: (-pair[1], pair[0].name))
 
 
-def undecided(contestants: Sequence[Contestant], rounds: int) -> list[Contestant]:
-    """Returns those whose place is not sure yet: not surely apart from both neighbours in the order.
+def undecided(contestants: Sequence[Contestant], rounds: int, until: Until = "order") -> list[Contestant]:
+    """Returns those of which it is not sure yet: not apart from both neighbours, or, for the best, from the first.
 
     Args:
         contestants: all, each with images.
         rounds: how often the question is asked at most.
+        until: what has to be sure.
     """
     order = [one for one, _ in ranked(contestants)]
     needed = _needed(len(order), rounds)
+    if until == "best":
+        rivals = [one for one in order[1:] if not apart(order[0], one, needed)]
+        return [order[0], *rivals] if rivals else []
     unsure: list[Contestant] = []
     for one, other in pairwise(order):
         if not apart(one, other, needed):

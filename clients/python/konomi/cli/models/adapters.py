@@ -13,12 +13,12 @@ from konomi.client import Client
 from konomi.client.services import taste_name
 from konomi.errors import InvalidArgument
 from konomi.evaluation import adapters, blind_pairs
-from konomi.evaluation.adapters import BASE, AdapterJudgement, Comparison, Contestant
+from konomi.evaluation.adapters import BASE, AdapterJudgement, Comparison, Contestant, Until
 from konomi.evaluation.base_models import require_rater
 from konomi.files import open_regular, write_atomically, write_for_user
 from konomi.home import Home
 from konomi.host import extras
-from konomi.i18n.catalogue import listing, percent, plural, text
+from konomi.i18n.catalogue import N_, listing, percent, plural, text
 from konomi.night.gateway.services import NightServices
 from konomi.taste.prompts import kept
 
@@ -40,6 +40,7 @@ Folder = Annotated[
 ]
 Base = Annotated[str, typer.Option("--base", metavar="NAME", help="The base model of all; the taste's own otherwise.")]
 Count = Annotated[int, typer.Option("--images", min=8, max=MOST_IMAGES, help="Images of each at most.")]
+Sure = Annotated[Until, typer.Option("--until", help="What has to be sure before an adapter is drawn no more.")]
 Prompts = Annotated[
     list[str] | None, typer.Option("--prompt", help="A prompt; may be given again. Default: those of the taste.")
 ]
@@ -58,11 +59,13 @@ def compare(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the sheet.")] = SHEET,
     taste: TasteId = "default",
     as_json: Json = False,
+    until: Sure = "order",
 ) -> None:
     """Rank anybody's LoRA checkpoints on one base model by the taste: equal prompts and seeds, each with its doubt.
 
-    The base model alone takes part as "base". What is surely before or behind its neighbours is drawn no more. Beside
-    the sheet lies one of blind pairs of the two best; give its answers to konomi compare --answers.
+    The base model alone takes part as "base". What is surely before or behind its neighbours is drawn no more; with
+    --until best, what is surely behind the first, which takes fewer images and leaves the order of the others open.
+    Beside the sheet lies one of blind pairs of the two best; give its answers to konomi compare --answers.
 
     Example: konomi compare --adapters ~/loras --base sdxl
     """
@@ -77,7 +80,8 @@ def compare(
     with attached() as client:
         gateway = NightServices(_Attached(client), taste_name(taste))
         base = base or gateway.state().base_model
-        found = _compared(gateway, base, files, list(prompt or kept(Home.locate().root, taste)), count, seed)
+        asked = list(prompt or kept(Home.locate().root, taste))
+        found = _compared(gateway, base, files, asked, count, seed, until)
         write_for_user(out, _sheet(found, base, taste, client.artifacts.get).encode())
         shown = _write_pairs(found, blind, pairs, seed, client.artifacts.get)
     if as_json:
@@ -93,6 +97,7 @@ def _plain(found: Comparison, base: str, sheet: Path, blind: Path) -> dict[str, 
         "key": str(key_file(blind)),
         "base_model": base,
         "images": found.images,
+        "until": found.until,
         "stopped_early": found.stopped_early,
         "refused": found.refused,
         "adapters": found.judgements,
@@ -128,7 +133,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _compared(
-    gateway: NightServices, base: str, files: Sequence[Path], prompts: list[str], count: int, seed: int
+    gateway: NightServices, base: str, files: Sequence[Path], prompts: list[str], count: int, seed: int, until: Until
 ) -> Comparison:
     gateway.require_base(base)
     require_rater(gateway)
@@ -139,7 +144,9 @@ def _compared(
         contestants.append(Contestant(path.stem, gateway.client.artifacts.put(data, MEDIA_TYPE).digest))
     asked = prompts or gateway.prompts(PROMPTS) or [""]
     with progress(text("making images"), len(contestants) * count) as update:
-        return adapters.compare(gateway, base, contestants, asked, count, seed, lambda done: update(completed=done))
+        return adapters.compare(
+            gateway, base, contestants, asked, count, seed, lambda done: update(completed=done), until
+        )
 
 
 def _write_pairs(found: Comparison, sheet: Path, count: int, seed: int, fetch: Callable[[str], bytes]) -> int:
@@ -189,7 +196,9 @@ def advised(found: Comparison) -> list[str]:
         lines = [text(ahead, **names)]
     if found.stopped_early:
         whole = len(found.judgements) * len(found.draws)
-        line = "{images} of {whole} images were drawn: the order of the others was sure without more"
+        ordered = N_("{images} of {whole} images were drawn: the order of the others was sure without more")
+        behind = N_("{images} of {whole} images were drawn: those left out are surely behind the best")
+        line = ordered if found.until == "order" else behind
         lines.append(text(line, images=found.images, whole=whole))
     strange = [one["adapter"] for one in found.judgements if one["figures"]["warning"]]
     if strange:
