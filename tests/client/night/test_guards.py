@@ -1,5 +1,7 @@
 """Every guard: halts when it should, and only then."""
 
+import random
+
 import pytest
 
 from konomi.night import metrics
@@ -120,6 +122,24 @@ def test_measures_become_what_the_guards_read():
         "near_copies_by_chance": 0.02,
     }
     assert unit_measures.guarded(measures.changed(likes_covered_reference=0.0))["likes_kept"] == 1.0
+
+
+def read(number: int, broken: float, images: int, rng: random.Random) -> UnitNumbers:
+    """A unit of which so many images were read, each broken by that chance."""
+    found = metrics.share(sum(rng.random() >= broken for _ in range(images)), images)
+    return unit(number, intact=found["value"], intact_low=found["low"], intact_high=found["high"])
+
+
+def test_as_few_images_as_a_night_reads_hardly_ever_look_broken_by_chance():
+    rng = random.Random(0)
+    halted = {0.07: 0, 0.17: 0}
+    for broken in halted:
+        for _ in range(400):
+            base = read(0, 0.07, 128, rng)
+            units = [read(number, broken, 128, rng) for number in (1, 2, 3)]
+            halted[broken] += any(judge([base, one], 0, 0.5, SETTINGS).alarm.name == "realism" for one in units)
+    assert halted[0.07] <= 0.05 * 400, "of three units that are as intact as the base model"
+    assert halted[0.17] >= 0.8 * 400, "of three of which a tenth more is broken"
 
 
 BROKEN = {

@@ -5,6 +5,7 @@ that log and report can say it in one plain sentence.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -119,11 +120,18 @@ INTACT_DROP = 0.03
 
 
 def realism(history: Sequence[UnitNumbers], _settings: GuardSettings) -> Alarm | None:
-    """Surely fewer images are intact than of unit 0; where nothing reads that, `exceedance` is what is left to tell."""
+    """Surely fewer images are intact than of unit 0; where nothing reads that, `exceedance` is what is left to tell.
+
+    "Surely" is by the 95 % interval of the difference of two shares (Newcombe 1998, Statistics in Medicine 17:873,
+    method 10): unit 0's share is measured on as few images as the unit's. That both drew the same prompts and seeds
+    makes the interval wider than it need be, never narrower.
+    """
     first, last = history[0], history[-1]
     if first.intact is None or last.intact is None or last.intact_high is None:
         return None
-    if last.intact >= first.intact - INTACT_DROP or last.intact_high >= first.intact:
+    low = first.intact if first.intact_low is None else first.intact_low
+    doubt_of_both = math.hypot(last.intact_high - last.intact, first.intact - low)
+    if first.intact - last.intact <= max(INTACT_DROP, doubt_of_both):
         return None
     floor = first.intact - INTACT_DROP
     return Alarm("realism", {"unit": last.unit, "share": last.intact, "floor": floor})

@@ -88,7 +88,8 @@ class UnitNumbers(BaseModel):
         near_liked: share of its images as near to a liked image as graded images usually are; None likewise.
         near_liked_high: upper end of the 95 % interval of that share.
         intact: share of its images that are not broken, 0..1; None where nothing at hand can read that.
-        intact_high: upper end of the 95 % interval of that share; None likewise.
+        intact_low: lower end of the 95 % interval of that share; None likewise.
+        intact_high: its upper end; None likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -113,6 +114,7 @@ class UnitNumbers(BaseModel):
     near_liked: float | None = None
     near_liked_high: float | None = None
     intact: float | None = None
+    intact_low: float | None = None
     intact_high: float | None = None
 
 

@@ -348,7 +348,8 @@ def compare(candidate: UnitRecord, parent: UnitRecord, base: UnitRecord | None) 
         gap = (scores.doubt - base.scores.doubt) / max(base.scores.spread, 1e-9)
         guarded = unit_measures.guarded(scores.measures) | _liked(scores, base.scores)
     if scores.intact:
-        guarded |= {"intact": scores.intact["value"], "intact_high": scores.intact["high"]}
+        low, high = scores.intact["low"], scores.intact["high"]
+        guarded |= {"intact": scores.intact["value"], "intact_low": low, "intact_high": high}
     return UnitNumbers(
         unit=candidate.unit,
         vendi=scores.vendi["value"],
