@@ -179,6 +179,25 @@ def test_a_night_that_was_rolled_back_is_not_said_to_be_in_use(site, visit, host
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
+def test_the_checkpoint_of_its_fit_a_unit_was_kept_at_is_said_with_the_night_and_in_the_lineage(
+    site, visit, hostile, language
+):
+    page = opened(visit, "rate", hostile, language)
+    told, models = recorded.status(hostile), recorded.models()
+    told["night"]["figures"][3] |= {"checkpoints": recorded.checkpoints()}
+    models["models"][0] |= {"night": recorded.NIGHT}
+    page.route("**/konomi.page/NightStatus", lambda route: route.fulfill(json=told))
+    page.route("**/konomi.v1.TrainerService/ListModels", lambda route: route.fulfill(json=models))
+    kept = {"en": "step 80 of 160", "ja": "80 / 160 ステップ"}[language]
+    page.evaluate("location.hash = 'night'")
+    page.wait_for_selector("th small")
+    assert page.locator("th small").all_inner_texts() == [kept], "of one unit alone"
+    page.evaluate("location.hash = 'lineage'")
+    page.wait_for_selector(f"dd:text('{kept}')")
+    assert {"en": "Training kept", "ja": "残した学習"}[language] in page.inner_text(".facts")
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
 def test_a_night_is_asked_for_by_base_prompts_and_pictures_and_shows_what_its_base_draws(
     site, visit, hostile, language
 ):
