@@ -331,6 +331,41 @@ def test_a_hundred_thousand_places_can_be_jumped_through(visit):
     assert page.evaluate("document.querySelectorAll('[role=option]').length") < 200
 
 
+STEADILY = """([pixels, last]) => new Promise((done) => {
+  const field = document.querySelector(".scroller");
+  const step = () => {
+    field.scrollTop += pixels;
+    const cell = document.querySelector(`${last}:not([hidden])`);
+    const there = cell && cell.getBoundingClientRect().top < field.getBoundingClientRect().bottom;
+    if (there) done(); else requestAnimationFrame(step);
+  };
+  requestAnimationFrame(step);
+})"""
+"""Scrolls without a rest until a picture is in sight."""
+
+
+def test_what_a_steady_hand_scrolls_to_is_asked_for_before_it_is_in_sight(visit):
+    page = visit("library", strict=False, service_workers="block")
+    page.wait_for_selector(READY["library"])
+    asked: list[int] = []
+
+    def answer(route) -> None:
+        asked.append(json.loads(route.request.post_data).get("skip", 0))
+        route.fulfill(body=json.dumps(_page_of(route)))
+
+    page.route("**/konomi.v1.RaterService/ListImages", answer)
+    page.click(".filters .toggle")
+    until(page, "document.querySelector('[role=option]').getAttribute('aria-setsize') === '100000'")
+    asked.clear()
+    page.evaluate(STEADILY, [20, "[aria-posinset='115']"])
+    assert asked == [120], "asked for before the first of them is there, by a hand that does not rest"
+    page.evaluate(STEADILY, [20, "[aria-posinset='180']"])
+    bare = (
+        "[...document.querySelectorAll('[role=option]:not([hidden])')].filter((one) => !/number/.test(one.ariaLabel))"
+    )
+    until(page, f"{bare}.length === 0")
+
+
 def _page_of(route) -> dict:
     asked = json.loads(route.request.post_data)
     first = asked.get("skip", 0)
