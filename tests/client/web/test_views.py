@@ -318,6 +318,19 @@ def test_an_image_is_looked_for_by_its_file_and_its_name_is_copied(visit):
     assert "set 1/IMG_0007.jpg" in page.locator("dialog .facts").last.inner_text()
 
 
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_on_a_window_of_middle_width_the_head_is_one_row_and_the_filters_fold(visit, language):
+    page = visit("library", language, viewport={"width": 960, "height": 600})
+    page.wait_for_selector(READY["library"])
+    assert page.evaluate("document.getElementById('top').offsetHeight") < 80
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+    rows = "document.querySelector('.scroller').clientHeight / document.querySelector('[role=option]').clientHeight"
+    assert page.evaluate(rows) > 1.5, "the pictures are what is seen first"
+    assert not page.locator("#by-file").is_visible()
+    page.locator("details.more summary").click()
+    assert page.locator("#by-file").is_visible()
+
+
 def test_a_hundred_thousand_places_can_be_jumped_through(visit):
     """The grid itself: few cells whatever the number, and the last index is one jump away."""
     page = visit("library", strict=False, service_workers="block")

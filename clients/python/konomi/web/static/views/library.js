@@ -91,7 +91,7 @@ class Library extends ChoosingView {
     const number = (word, name, low, high, step) => h("label", {}, h("span", {}, brief(word)), h("input", { type: "number", min: low, max: high, step, inputmode: "decimal", value: this.filter[name], input: change(name, 350) }));
     return h("div", { class: "filters" },
       h("div", { class: "group", role: "group", "aria-label": t("grades") }, [1, 2, 3, 4, 5, 0].map(toggle)), favoured,
-      h("details", { class: "more", open: innerWidth > 736 }, h("summary", {}, t("filters")), h("div", { class: "filters" },
+      h("details", { class: "more", open: innerWidth > 1248 }, h("summary", {}, t("filters")), h("div", { class: "filters" },
       select("order", "by-order", ORDERS.map(([value, word]) => [value, brief(word)]), (event) => { this.order = event.target.value; this.restart(); }),
       h("label", {}, h("span", {}, brief("unit")), this.units),
       select("source", "by-source", [["", brief("any")], ...SOURCES.map((one) => [one, brief(one)])], change("source", 0)),

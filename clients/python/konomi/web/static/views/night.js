@@ -73,7 +73,7 @@ class Night {
 
   async paint(anew) {
     const { night, nights } = this.told;
-    if (anew) replace(this.asked, night?.running ? h("details", {}, h("summary", {}, t("queue_another")), this.form(true)) : this.form());
+    if (anew) replace(this.asked, night?.running ? h("details", { class: "later" }, h("summary", {}, t("queue_another")), this.form(true)) : this.form());
     const live = !night ? h("p", {}, t("no_night")) : night.running ? this.running(night) : this.ended(night);
     if (this.live.firstChild !== live) replace(this.live, live);
     replace(this.more, night && !night.running ? [this.beforeAfter(night), this.units(night)] : null);
