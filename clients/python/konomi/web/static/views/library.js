@@ -180,8 +180,7 @@ class Library extends ChoosingView {
   need(first, last, passing) {
     this.wanted = [Math.floor(first / PAGE), Math.floor(Math.max(first, last - 1) / PAGE)];
     clearTimeout(this.soon);
-    const missing = [...this.inWanted()].filter((page) => !this.pages.has(page));
-    if (!missing.length) return;
+    if ([...this.inWanted()].every((page) => this.pages.has(page))) return;
     if (passing || performance.now() - this.trouble < 1000) this.soon = setTimeout(() => this.load(), SETTLE);
     else this.load();
   }
