@@ -1,7 +1,8 @@
 """Screenshots of the documentation, made by the test of the whole way where it is told to.
 
 `KONOMI_SCREENSHOTS=docs/screenshots .venv/bin/python -m pytest tests/client/web/way_in/test_whole_way.py` makes all of
-them anew, in both languages, of what a real night looks like on the page; without it the test makes none.
+them anew of what a real night looks like on the page, in both languages where the docs show them in both; without it the
+test makes none.
 """
 
 import io
@@ -22,6 +23,8 @@ LANGUAGES = {"en": "", "ja": "-ja"}
 ENGLISH = ("en",)
 """Of the views no page of the docs shows."""
 WIDTH, PHONE = 960, 390
+SETTLED = 400
+"""Milliseconds after the last picture has come, in which it is painted."""
 
 
 def shoot(
@@ -61,6 +64,7 @@ def shoot(
         if act is not None:
             act(page)
             page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(SETTLED)
         picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         picture.save(Path(FOLDER) / f"{name}{LANGUAGES[language]}.png", optimize=True)
         context.close()
@@ -83,6 +87,6 @@ def press(key: str, ready: str) -> Callable[[Any], None]:
     def act(page: Any) -> None:
         page.keyboard.press(key)
         page.wait_for_selector(ready)
-        until(page, "[...document.images].every((image) => image.complete || image.loading === 'lazy')")
+        until(page, "[...document.images].every((image) => image.complete && image.naturalWidth || image.loading === 'lazy')")
 
     return act

@@ -159,7 +159,7 @@ def test_from_an_empty_home_to_a_blind_verdict_in_the_morning(home, page, chromi
     page.locator("button.primary", has_text="Start the night").click()
     if FOLDER:
         page.wait_for_selector(".live .big, .blind", timeout=300_000)
-    shoot(chromium, home, "night-live", "night", ".live h2, h2 + .strip img, .blind", 900)
+    shoot(chromium, home, "night-live", "night", ".strip li:nth-child(8) img, .blind", 900)
     until(
         page,
         "!!document.querySelector('.blind') || document.querySelector('.told')?.textContent.includes('cannot')",
