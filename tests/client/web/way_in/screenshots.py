@@ -23,6 +23,7 @@ LANGUAGES = {"en": "", "ja": "-ja"}
 ENGLISH = ("en",)
 """Of the views no page of the docs shows."""
 WIDTH, PHONE = 960, 390
+LOADED = "(image.complete && image.naturalWidth) || image.loading === 'lazy'"
 SETTLED = 400
 """Milliseconds after the last picture has come, in which it is painted."""
 
@@ -87,6 +88,6 @@ def press(key: str, ready: str) -> Callable[[Any], None]:
     def act(page: Any) -> None:
         page.keyboard.press(key)
         page.wait_for_selector(ready)
-        until(page, "[...document.images].every((image) => image.complete && image.naturalWidth || image.loading === 'lazy')")
+        until(page, f"[...document.images].every((image) => {LOADED})")
 
     return act
