@@ -1,8 +1,8 @@
 """Screenshots of the documentation, made by the test of the whole way where it is told to.
 
 `KONOMI_SCREENSHOTS=docs/screenshots .venv/bin/python -m pytest tests/client/web/way_in/test_whole_way.py` makes all of
-them anew of what a real night looks like on the page, in both languages where the docs show them in both; without it the
-test makes none.
+them anew of what a real night looks like on the page, in both languages where the docs show them in both; without it
+the test makes none.
 """
 
 import io
