@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from konomi.v1 import rater_pb2 as pb
-from tests.benchmarks.picking.bench_pick import FRAMES, GRADED, NOISE, SCENES, frame, grade, looks, portraits, write
+from tests.benchmarks.serving.bench_pick import FRAMES, GRADED, NOISE, SCENES, frame, grade, looks, portraits, write
 from tests.benchmarks.serving.rig import Server
 
 UTILITY, DEVIATION, LOWER = 0, 1, 2
