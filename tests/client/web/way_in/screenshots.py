@@ -23,7 +23,7 @@ LANGUAGES = {"en": "", "ja": "-ja"}
 ENGLISH = ("en",)
 """Of the views no page of the docs shows."""
 WIDTH, PHONE = 960, 390
-LOADED = "(image.complete && image.naturalWidth) || image.loading === 'lazy'"
+LOADED = "image.complete || image.loading === 'lazy'"
 SETTLED = 400
 """Milliseconds after the last picture has come, in which it is painted."""
 
@@ -65,6 +65,7 @@ def shoot(
         if act is not None:
             act(page)
             page.wait_for_load_state("networkidle")
+        until(page, f"[...document.images].every((image) => {LOADED})")
         page.wait_for_timeout(SETTLED)
         picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         picture.save(Path(FOLDER) / f"{name}{LANGUAGES[language]}.png", optimize=True)
@@ -83,11 +84,10 @@ def open_report(night: str) -> Callable[[Any], None]:
 
 
 def press(key: str, ready: str) -> Callable[[Any], None]:
-    """Returns what presses a key and waits for what it opens, its pictures too."""
+    """Returns what presses a key and waits for what it opens."""
 
     def act(page: Any) -> None:
         page.keyboard.press(key)
         page.wait_for_selector(ready)
-        until(page, f"[...document.images].every((image) => {LOADED})")
 
     return act
