@@ -5,7 +5,8 @@ real headless Chromium without GPU. The libraries are written straight into the 
 every picture has its own digest, and a random unit vector in place of an embedding, which costs the page nothing.
 The first library holds 512-pixel JPEGs, the large one 96-pixel ones. U10 and U11 pass images with no rest, by the usual
 keys and swept: what the page allows, no person. U7 to U9 say where the time of U3 to U6 goes: to
-the rater's listing, to the thumbnails made while scrolling, or to the browser's own painting.
+the rater's listing, to the thumbnails made while scrolling, or to the browser's own painting. U12 and U13 are what an
+eye sees of it: how long a place is without its picture.
 
 Run time: about 6 minutes on two quiet cores (most of it writing 110,000 files); peak memory about 2.5 GB.
 `--small` is a smoke test of half a minute that writes no result.
@@ -75,6 +76,41 @@ JUMP = """(index) => new Promise((done) => {
   };
   look();
 })"""
+
+
+LOOKED = """([pixels, seconds]) => new Promise((done) => {
+  const field = document.querySelector(".scroller");
+  const began = performance.now();
+  const met = new Map();
+  let rested = 0;
+  const step = () => {
+    const now = performance.now();
+    const box = field.getBoundingClientRect();
+    let bare = 0;
+    for (const cell of field.querySelectorAll("[role=option]:not([hidden])")) {
+      const at = cell.getBoundingClientRect();
+      if (at.bottom <= box.top || at.top >= box.bottom) continue;
+      const index = cell.getAttribute("aria-posinset");
+      if (!met.has(index)) met.set(index, { since: now, last: now, painted: null });
+      const one = met.get(index);
+      one.last = now;
+      if (cell.querySelector("img:not([hidden])")) one.painted ??= now; else bare += 1;
+    }
+    if (now - began < 1000 * seconds) {
+      field.scrollTop += pixels;
+    } else {
+      rested ||= now;
+      if (!bare || now - rested > 20000) {
+        const waits = [...met.values()].map((one) => (one.painted ?? one.last) - one.since);
+        return done({ waits, rested: now - rested });
+      }
+    }
+    requestAnimationFrame(step);
+  };
+  requestAnimationFrame(step);
+})"""
+"""Scrolls and returns how long each picture that came into sight was bare there, and how long until all were painted
+once it rested; one that left before it was painted was bare for as long as it was in sight."""
 
 
 def pictures(count: int, side: int, seed: int) -> Iterator[bytes]:
@@ -214,12 +250,15 @@ def look(browser: Any, site: Site, count: int) -> dict[str, float]:
     page.goto(f"{site.address}/#library")
     first = page.evaluate(FIRST_PAINT) / 1000
     slow, fast = page.evaluate(SCROLL, [24, 5]), page.evaluate(SCROLL, [900, 5])
+    page.evaluate(JUMP, count // 4)
+    waits, flung = sorted(page.evaluate(LOOKED, [24, 5])["waits"]), page.evaluate(LOOKED, [900, 1])["rested"]
     jumps = [page.evaluate(JUMP, place) for place in (count // 2, count - 3, 7, count // 3)]
     memory = renderer_megabytes()
     listing, thumbs = page.evaluate(SPENT, "ListImages$"), page.evaluate(SPENT, "/(small|thumb)/")
     context.close()
     found = {"first": first, "slow": slow, "fast": fast, "jump": statistics.median(jumps), "memory": memory}
     found |= {"listing": statistics.median(listing), "listings": len(listing)}
+    found |= {"bare": waits[int(0.95 * len(waits))], "met": len(waits), "flung": flung}
     return found | {"thumb": statistics.median(thumbs), "thumbs": len(thumbs)}
 
 
@@ -286,6 +325,12 @@ def main() -> None:
         Figure("U7", f"library of {options.large}: scrolling 900 pixels a frame", seen["fast"], 50, "fps", 1),
         Figure("U8", "of these: 120 images listed by the rater", seen["listing"], 100, "ms", int(seen["listings"])),
         Figure("U9", "of these: a thumbnail made and sent", seen["thumb"], 50, "ms", int(seen["thumbs"])),
+    ]
+    figures += [
+        Figure(
+            "U12", "scrolling 24 pixels a frame: a picture in sight is bare, p95", seen["bare"], 50, "ms", seen["met"]
+        ),
+        Figure("U13", "900 pixels a frame, then at rest: all painted", seen["flung"], 1000, "ms", 1),
     ]
     figures += hurried
     if options.small:

@@ -23,6 +23,13 @@ def models() -> dict[str, Any]:
     return {"models": found}
 
 
+def checkpoints() -> dict[str, Any]:
+    """Returns a fit that was kept at the second of its four checkpoints."""
+    rows = ((40, 0.69, 0.81), (80, 0.91, 0.78), (120, 0.87, 0.72), (160, 0.82, 0.7))
+    tried = [{"step": step, "wins": figure(wins), "vendi": vendi} for step, wins, vendi in rows]
+    return {"kept": 80, "steps": 160, "floor": 0.65, "tried": tried}
+
+
 def status(digests: list[str]) -> dict[str, Any]:
     """Returns a finished night over the given pictures."""
     units = [

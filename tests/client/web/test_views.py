@@ -179,6 +179,25 @@ def test_a_night_that_was_rolled_back_is_not_said_to_be_in_use(site, visit, host
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
+def test_the_checkpoint_of_its_fit_a_unit_was_kept_at_is_said_with_the_night_and_in_the_lineage(
+    site, visit, hostile, language
+):
+    page = opened(visit, "rate", hostile, language)
+    told, models = recorded.status(hostile), recorded.models()
+    told["night"]["figures"][3] |= {"checkpoints": recorded.checkpoints()}
+    models["models"][0] |= {"night": recorded.NIGHT}
+    page.route("**/konomi.page/NightStatus", lambda route: route.fulfill(json=told))
+    page.route("**/konomi.v1.TrainerService/ListModels", lambda route: route.fulfill(json=models))
+    kept = {"en": "step 80 of 160", "ja": "80 / 160 ステップ"}[language]
+    page.evaluate("location.hash = 'night'")
+    page.wait_for_selector("th small")
+    assert page.locator("th small").all_inner_texts() == [kept], "of one unit alone"
+    page.evaluate("location.hash = 'lineage'")
+    page.wait_for_selector(f"dd:text('{kept}')")
+    assert {"en": "Training kept", "ja": "残した学習"}[language] in page.inner_text(".facts")
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
 def test_a_night_is_asked_for_by_base_prompts_and_pictures_and_shows_what_its_base_draws(
     site, visit, hostile, language
 ):
@@ -299,6 +318,19 @@ def test_an_image_is_looked_for_by_its_file_and_its_name_is_copied(visit):
     assert "set 1/IMG_0007.jpg" in page.locator("dialog .facts").last.inner_text()
 
 
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_on_a_window_of_middle_width_the_head_is_one_row_and_the_filters_fold(visit, language):
+    page = visit("library", language, viewport={"width": 960, "height": 600})
+    page.wait_for_selector(READY["library"])
+    assert page.evaluate("document.getElementById('top').offsetHeight") < 80
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+    rows = "document.querySelector('.scroller').clientHeight / document.querySelector('[role=option]').clientHeight"
+    assert page.evaluate(rows) > 1.5, "the pictures are what is seen first"
+    assert not page.locator("#by-file").is_visible()
+    page.locator("details.more summary").click()
+    assert page.locator("#by-file").is_visible()
+
+
 def test_a_hundred_thousand_places_can_be_jumped_through(visit):
     """The grid itself: few cells whatever the number, and the last index is one jump away."""
     page = visit("library", strict=False, service_workers="block")
@@ -310,6 +342,41 @@ def test_a_hundred_thousand_places_can_be_jumped_through(visit):
     page.keyboard.press("Enter")
     until(page, "document.querySelector('[aria-selected=true]')?.ariaLabel?.startsWith('99990: number 99989')")
     assert page.evaluate("document.querySelectorAll('[role=option]').length") < 200
+
+
+STEADILY = """([pixels, last]) => new Promise((done) => {
+  const field = document.querySelector(".scroller");
+  const step = () => {
+    field.scrollTop += pixels;
+    const cell = document.querySelector(`${last}:not([hidden])`);
+    const there = cell && cell.getBoundingClientRect().top < field.getBoundingClientRect().bottom;
+    if (there) done(); else requestAnimationFrame(step);
+  };
+  requestAnimationFrame(step);
+})"""
+"""Scrolls without a rest until a picture is in sight."""
+
+
+def test_what_a_steady_hand_scrolls_to_is_asked_for_before_it_is_in_sight(visit):
+    page = visit("library", strict=False, service_workers="block")
+    page.wait_for_selector(READY["library"])
+    asked: list[int] = []
+
+    def answer(route) -> None:
+        asked.append(json.loads(route.request.post_data).get("skip", 0))
+        route.fulfill(body=json.dumps(_page_of(route)))
+
+    page.route("**/konomi.v1.RaterService/ListImages", answer)
+    page.click(".filters .toggle")
+    until(page, "document.querySelector('[role=option]').getAttribute('aria-setsize') === '100000'")
+    asked.clear()
+    page.evaluate(STEADILY, [20, "[aria-posinset='115']"])
+    assert asked == [120], "asked for before the first of them is there, by a hand that does not rest"
+    page.evaluate(STEADILY, [20, "[aria-posinset='180']"])
+    bare = (
+        "[...document.querySelectorAll('[role=option]:not([hidden])')].filter((one) => !/number/.test(one.ariaLabel))"
+    )
+    until(page, f"{bare}.length === 0")
 
 
 def _page_of(route) -> dict:

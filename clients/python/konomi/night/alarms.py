@@ -106,6 +106,43 @@ ALARMS: Mapping[str, AlarmText] = {
             "Grade shows them), let the rater learn from them, then start the next night."
         )
     ),
+    # which checkpoint of a fit was kept
+    "checkpoint_wins": AlarmText(
+        N_(
+            "Of unit-{unit}'s fit, step {kept} of {steps} was kept: in the rater's eyes its images won {win_rate} of "
+            "the pairs against the base model's, those of the last step {last_win_rate}."
+        ),
+        percent=("win_rate", "last_win_rate"),
+    ),
+    "checkpoint_no_better": AlarmText(
+        N_(
+            "Of unit-{unit}'s fit, step {kept} of {steps} was kept: in the rater's eyes its images won {win_rate} of "
+            "the pairs against the base model's, and those of the last step no more."
+        ),
+        percent=("win_rate",),
+    ),
+    "checkpoint_diverse": AlarmText(
+        N_(
+            "Of unit-{unit}'s fit, step {kept} of {steps} was kept: the images of the last step were too much alike, "
+            "with {vendi} of the base model's diversity, where the least is {floor}. Of the checkpoints that stayed "
+            "diverse it won the most pairs against the base model, {win_rate} in the rater's eyes."
+        ),
+        percent=("win_rate", "vendi", "floor"),
+    ),
+    "checkpoint_alike": AlarmText(
+        N_(
+            "Of unit-{unit}'s fit, step {kept} of {steps} was kept, the most diverse of its checkpoints: the images of "
+            "all of them were too much alike; it had {vendi} of the base model's diversity, where the least is {floor}."
+        ),
+        percent=("vendi", "floor"),
+    ),
+    "checkpoint_last": AlarmText(
+        N_(
+            "Of unit-{unit}'s fit, the last step, {steps}, was kept: of its {count} checkpoints it won the most pairs "
+            "against the base model, {win_rate} in the rater's eyes."
+        ),
+        percent=("win_rate",),
+    ),
     # guards that halt a night
     "not_finite": AlarmText(N_("The night was halted: unit-{unit} makes images whose scores are not numbers.")),
     "other_rater": AlarmText(

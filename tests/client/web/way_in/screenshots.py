@@ -1,23 +1,46 @@
 """Screenshots of the documentation, made by the test of the whole way where it is told to.
 
 `KONOMI_SCREENSHOTS=docs/screenshots .venv/bin/python -m pytest tests/client/web/way_in/test_whole_way.py` makes all of
-them anew, in both languages, of what a real night looks like on the page; without it the test makes none.
+them anew of what a real night looks like on the page, in both languages where the docs show them in both; without it
+the test makes none.
 """
 
+import io
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from konomi.home import Home
 from konomi.web.auth import link
+from tests.client.web.site import until
 
 FOLDER = os.environ.get("KONOMI_SCREENSHOTS", "")
 LANGUAGES = {"en": "", "ja": "-ja"}
-WIDTH = 960
+"""Language to the ending of a file's name."""
+ENGLISH = ("en",)
+"""Of the views no page of the docs shows."""
+WIDTH, PHONE = 960, 390
+LOADED = "image.complete || image.loading === 'lazy'"
+SETTLED = 400
+"""Milliseconds after the last picture has come, in which it is painted."""
 
 
-def shoot(browser: Any, home: Home, name: str, view: str, ready: str, height: int = 600) -> None:
-    """Opens a view in a fresh browser in each language and saves what is seen of it, where screenshots are asked for.
+def shoot(
+    browser: Any,
+    home: Home,
+    name: str,
+    view: str,
+    ready: str,
+    height: int = 600,
+    *,
+    width: int = WIDTH,
+    act: Callable[[Any], None] | None = None,
+    languages: Sequence[str] = tuple(LANGUAGES),
+) -> None:
+    """Opens a view in a fresh browser in some languages and saves what is seen of it, where screenshots are asked for.
 
     Args:
         browser: a browser of playwright.
@@ -26,15 +49,45 @@ def shoot(browser: Any, home: Home, name: str, view: str, ready: str, height: in
         view: the view, as it stands in the address.
         ready: selector of what has to be there first.
         height: of the picture, in pixels.
+        width: of the picture, in pixels.
+        act: what a person does there before the picture is taken.
+        languages: of the page.
     """
     if not FOLDER:
         return
-    for language, ending in LANGUAGES.items():
-        context = browser.new_context(viewport={"width": WIDTH, "height": height}, service_workers="block")
+    for language in languages:
+        context = browser.new_context(viewport={"width": width, "height": height}, service_workers="block")
         context.add_init_script(f"localStorage.setItem('konomi.language', '{language}')")
         page = context.new_page()
         page.goto(link(home, view))
         page.wait_for_selector(ready)
         page.wait_for_load_state("networkidle")
-        page.screenshot(path=str(Path(FOLDER) / f"{name}{ending}.png"))
+        if act is not None:
+            act(page)
+            page.wait_for_load_state("networkidle")
+        until(page, f"[...document.images].every((image) => {LOADED})")
+        page.wait_for_timeout(SETTLED)
+        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+        picture.save(Path(FOLDER) / f"{name}{LANGUAGES[language]}.png", optimize=True)
         context.close()
+
+
+def open_report(night: str) -> Callable[[Any], None]:
+    """Returns what opens the report of a night in the language of the page."""
+
+    def act(page: Any) -> None:
+        language = page.evaluate("document.documentElement.lang")
+        page.goto(f"{page.url.partition('#')[0]}report/{night}")
+        page.locator(f"label[for=speak-{language}]").click()
+
+    return act
+
+
+def press(key: str, ready: str) -> Callable[[Any], None]:
+    """Returns what presses a key and waits for what it opens."""
+
+    def act(page: Any) -> None:
+        page.keyboard.press(key)
+        page.wait_for_selector(ready)
+
+    return act

@@ -24,7 +24,8 @@ from konomi.v1 import generator_pb2 as generator
 from konomi.web.auth import link
 from tests.client.web.grading.test_grading import press, shown
 from tests.client.web.site import until
-from tests.client.web.way_in.screenshots import FOLDER, shoot
+from tests.client.web.way_in import screenshots
+from tests.client.web.way_in.screenshots import FOLDER, PHONE, shoot
 from tests.client.web.way_in.test_first_steps import NOW, SUM, drop
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(560)]
@@ -158,7 +159,7 @@ def test_from_an_empty_home_to_a_blind_verdict_in_the_morning(home, page, chromi
     page.locator("button.primary", has_text="Start the night").click()
     if FOLDER:
         page.wait_for_selector(".live .big, .blind", timeout=300_000)
-    shoot(chromium, home, "night-live", "night", ".live h2, h2 + .strip img, .blind", 900)
+    shoot(chromium, home, "night-live", "night", ".strip li:nth-child(8) img, .blind", 900)
     until(
         page,
         "!!document.querySelector('.blind') || document.querySelector('.told')?.textContent.includes('cannot')",
@@ -185,6 +186,24 @@ def test_from_an_empty_home_to_a_blind_verdict_in_the_morning(home, page, chromi
         (night,) = (path.parent.name for path in home.root.glob("nights/*/night.json"))
         (model,) = client.trainer.list_models(taste="tastes/default").models
     assert (home.root / "report" / f"{night}.html").exists() and model.current
+    shoot_views(chromium, home, night)
+
+
+def shoot_views(browser, home: Home, night: str) -> None:
+    """Saves the views that a home has something to show in after its first night, where screenshots are asked for."""
+    english = {"languages": screenshots.ENGLISH}
+    shoot(browser, home, "pair", "pair", ".side img", **english)
+    shoot(browser, home, "pick", "pick", ".nine img", **english)
+    shoot(browser, home, "sweep", "rate/sweep", ".sweep .frame img", **english)
+    shoot(browser, home, "long-tail", "tail", ".tile img", 700, **english)
+    cell = "[role=option] img:not([hidden])"
+    shoot(browser, home, "library", "library", cell, **english)
+    shoot(browser, home, "detail", "library", cell, 900, act=screenshots.press("Enter", "dialog .strip img"), **english)
+    shoot(browser, home, "map", "map", "svg.map circle", 860, **english)
+    shoot(browser, home, "taste", "taste", ".card", 700, **english)
+    shoot(browser, home, "lineage", "lineage", ".node.now", 700, **english)
+    shoot(browser, home, "phone", "rate", ".frame img", 780, width=PHONE, **english)
+    shoot(browser, home, "report", "night", ".decide", 900, act=screenshots.open_report(night))
 
 
 def test_photographs_are_told_what_the_base_cannot_draw_before_a_night(home, page):

@@ -35,7 +35,7 @@ from konomi.host.session import open_session
 from konomi.host.signals import stop_signals
 from konomi.i18n import catalogue
 from konomi.i18n.catalogue import percent, text
-from konomi.night.alarms import unit_name, work
+from konomi.night.alarms import sentence, unit_name, work
 from konomi.night.engine import preparation, runner
 from konomi.night.engine.progress import View, showing
 from konomi.night.records.request import NightRequest
@@ -43,6 +43,7 @@ from konomi.night.records.state import ENDED, NightState, Reason, StateName
 from konomi.night.records.store import NightStore
 from konomi.night.report.notification import NotifySettings, Outbox, announce, receivers
 from konomi.night.report.status import NightSummary, summary_of
+from konomi.night.systems.checkpoints import why
 from konomi.taste.likes import likes_of
 from konomi.taste.prompts import read_prompts
 
@@ -210,6 +211,9 @@ def show(summary: NightSummary) -> None:
     ]
     if rows:
         table(("unit", "decision", "won (rater)", "Vendi", "time"), rows)
+    for unit in summary.units:
+        if unit.checkpoints is not None:
+            say(sentence(why(unit.unit, unit.checkpoints), language))
     if summary.reason is not None:
         say(summary.reason.told(language))
     if summary.way_on is not None:
@@ -259,8 +263,8 @@ def _run(home: Home, asked: NightRequest, as_json: bool, anyway: bool = True) ->
 
 def _warn(nights: NightStore) -> None:
     """Says which nights cannot be read; the others are shown all the same."""
-    for sentence in nights.damaged().values():
-        note(sentence)
+    for why_not in nights.damaged().values():
+        note(why_not)
 
 
 def _announce(home: Home, night: str, state: NightState, report: str) -> None:

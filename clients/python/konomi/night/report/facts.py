@@ -11,6 +11,7 @@ from konomi.night.guards import GuardSettings
 from konomi.night.metrics import Estimate
 from konomi.night.records.state import (
     ENDED,
+    CheckpointChoice,
     NightState,
     RaterReport,
     Reason,
@@ -42,7 +43,7 @@ MEASURES = (
 
 KEPT = (
     *("unit", "model", "system", "parent", "decision", "reason", "warnings", "wins", "wins_base", "numbers"),
-    *("scores", "selection", "seconds", "images", "loss"),
+    *("scores", "selection", "checkpoints", "seconds", "images", "loss"),
 )
 """What the JSON of a report keeps of each unit."""
 
@@ -160,6 +161,7 @@ class Unit:
         evaluation: digests of its evaluation images.
         scores: None until it was evaluated.
         selection: None where it learned nothing yet.
+        checkpoints: which checkpoint of its fit was kept; None where nobody chose.
     """
 
     number: int
@@ -176,6 +178,7 @@ class Unit:
     evaluation: Sequence[str]
     scores: EvaluationFigures | None
     selection: UnitSelection | None
+    checkpoints: CheckpointChoice | None = None
 
 
 @dataclass(frozen=True)
@@ -325,6 +328,7 @@ def _unit(unit: UnitRecord) -> Unit:
         evaluation=unit.evaluation,
         scores=_figures(unit.scores) if unit.scores is not None else None,
         selection=_training_set(unit.selection) if unit.selection is not None else None,
+        checkpoints=unit.checkpoints,
     )
 
 

@@ -89,6 +89,43 @@ def units(night: NightFacts) -> list[Block]:
     return [page.Fold(text("The units"), [table, meanings(figures)])]
 
 
+def checkpoints(night: NightFacts) -> list[Block]:
+    """Returns which checkpoint of each fit was kept and what spoke for it; nothing where nobody chose."""
+    chosen = [(unit.number, unit.checkpoints) for unit in night.units if unit.checkpoints is not None]
+    if not chosen:
+        return []
+    heading = text("Where each fit was stopped")
+    columns = [text("unit"), text("after step"), text("pairs won against the base model"), text("diversity"), ""]
+    rows = []
+    for unit, choice in chosen:
+        for one in choice.tried:
+            kept = one.step == choice.kept
+            rows.append(
+                [
+                    Cell(unit_name(unit)),
+                    Cell(text("{step} of {steps}", step=f"{one.step:,}", steps=f"{choice.steps:,}")),
+                    page.share(one.wins),
+                    Cell(percent(one.vendi), remark="" if one.vendi >= choice.floor else text("too much alike")),
+                    Cell(text("kept") if kept else "", style="promote" if kept else ""),
+                ]
+            )
+    images = max(int(one.wins.get("n", 0)) for _, choice in chosen for one in choice.tried)
+    about = text(
+        "A fit on few images goes on learning them by heart after it has stopped getting better. So its checkpoints "
+        "each drew {images} images, and the rater said how often they are better than the base model's of the same "
+        "prompts and seeds. Diversity is the Vendi score as a share of the base model's, and must not fall below "
+        "{floor}.",
+        images=images,
+        floor=percent(max(choice.floor for _, choice in chosen)),
+    )
+    doubt = text(
+        "Where the intervals overlap, the checkpoints may well be equally good. The best of several always looks a "
+        "little better than it is; the figures of the unit rest on other images."
+    )
+    table = Table(columns, rows, numeric=(1, 2, 3), label=heading)
+    return [page.Fold(heading, [Paragraph(about), table, Paragraph(doubt, small=True)])]
+
+
 def measures(night: NightFacts) -> list[Block]:
     """Returns how far each unit moved from the base model; nothing where it was not measured."""
     measured = [(unit.number, unit.scores) for unit in night.units if unit.scores and unit.scores.measures]

@@ -109,7 +109,7 @@ def _figures(facts: NightFacts, truth: DemoFacts | None = None) -> list[Block]:
     curved = bool(truth) or any(unit.scores for unit in facts.units)
     blocks = curves.curves(facts, truth) if curved else []
     blocks += curves.rater(truth) if truth else []
-    blocks += [*figures.units(facts), *figures.measures(facts)]
+    blocks += [*figures.units(facts), *figures.checkpoints(facts), *figures.measures(facts)]
     return [*blocks, *sections.times(truth.phases if truth else list(facts.work.items()))]
 
 

@@ -4,15 +4,26 @@ import time
 from collections.abc import Callable, Mapping
 
 from konomi.night.alarms import Alarm
-from konomi.night.records.state import ENDED, AnyState, NightState, Reason, Record, Served, StateName, UnitRecord
+from konomi.night.records.state import (
+    ENDED,
+    AnyState,
+    CheckpointChoice,
+    NightState,
+    Reason,
+    Record,
+    Served,
+    StateName,
+    UnitRecord,
+)
 from konomi.night.records.store import Heartbeat, NightStore
 from konomi.night.records.trial import Trial
 from konomi.night.remaining import UnderWay, seconds_left
+from konomi.night.systems.checkpoints import why
 from konomi.night.verdict import BlindEvaluation, VerdictSummary
 
 
 class UnitLine(Record):
-    """One unit of a summary; None for what is not known yet."""
+    """One unit of a summary; None for what is not known yet, and for checkpoints nobody chose among."""
 
     unit: int
     model: str | None
@@ -21,6 +32,7 @@ class UnitLine(Record):
     win_rate: float | None
     vendi: float | None
     seconds: float | None
+    checkpoints: CheckpointChoice | None
 
 
 class NightSummary(Record):
@@ -150,11 +162,16 @@ def way_on(state: NightState, tried: Trial | None) -> Reason | None:
 def reasons_of(state: NightState, tried: Trial | None = None) -> list[Reason]:
     """Returns what tells a night's story: why each unit was decided as it was, how the night ended, and what helps.
 
+    Where one of several checkpoints of a unit was kept, that stands before what was decided about it.
+
     Args:
         state: what the night has done.
         tried: what its base model drew before it; None where nobody looked.
     """
-    reasons = [unit.reason for unit in state.units if unit.reason is not None]
+    reasons = []
+    for unit in state.units:
+        kept = (Reason.of(why(unit.unit, unit.checkpoints)),) if unit.checkpoints is not None else ()
+        reasons += [*kept, *filter(None, (unit.reason,))]
     if newer_rater(state):
         reasons.append(Reason.of(Alarm("newer_rater")))
     if state.reason is not None and state.reason.name not in {reason.name for reason in reasons}:
@@ -179,4 +196,5 @@ def _line(unit: UnitRecord) -> UnitLine:
         win_rate=unit.wins.get("value"),
         vendi=scores.vendi.get("value") if scores is not None else None,
         seconds=unit.seconds if unit.has("seconds") else None,
+        checkpoints=unit.checkpoints,
     )

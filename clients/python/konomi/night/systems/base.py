@@ -190,6 +190,8 @@ def note_fit(night: Night, unit: int, fit: Fit) -> Fit:
     if fit.failed:
         raise Ended(Alarm("training_failed", {"unit": unit, "why": fit.failed}), halted=True)
     night.note(unit, model=fit.model, adapter=fit.adapter, loss=fit.loss, tokens=fit.tokens, training=fit.training)
+    if fit.checkpoints is not None:
+        night.note(unit, checkpoints=fit.checkpoints)
     return fit.changed(unit=unit)
 
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from konomi import files
 from konomi.night import metrics
+from konomi.night.alarms import Alarm
 from konomi.night.draws import Draw, image_seed, shuffled
-from konomi.night.metrics import Estimate
-from konomi.night.records.state import Fit, Images, Model, Record
+from konomi.night.records.state import CheckpointChoice, Fit, Images, Model, Record, TriedCheckpoint
 from konomi.night.settings import NightSettings
 from konomi.night.systems.base import Night, Steps
 
@@ -26,20 +26,6 @@ class RunCheckpoints(Record):
 
     steps: tuple[int, ...] = ()
     adapters: tuple[str, ...] = ()
-
-
-class Probe(Record):
-    """What a checkpoint drew.
-
-    Attributes:
-        step: optimiser steps it has done.
-        wins: how often its images are preferred to the base model's of the same prompts and seeds, 0..1.
-        vendi: Vendi score of its images, as a share of the base model's.
-    """
-
-    step: int
-    wins: Estimate
-    vendi: float
 
 
 def every(settings: NightSettings) -> int:
@@ -56,18 +42,40 @@ def spread(published: RunCheckpoints) -> RunCheckpoints:
     )
 
 
-def chosen(probes: Sequence[Probe], floor: float) -> Probe:
+def chosen(tried: Sequence[TriedCheckpoint], floor: float) -> TriedCheckpoint:
     """Returns the checkpoint to keep: the most wins among those diverse enough, of equal ones the earliest.
 
     Args:
-        probes: one a checkpoint, earliest first; one at least.
+        tried: what each drew, earliest first; one at least.
         floor: least share of the base model's Vendi score. Where none has it, the most diverse is kept, and the guard
             of the night has the last word.
     """
-    enough = [probe for probe in probes if probe.vendi >= floor]
+    enough = [one for one in tried if one.vendi >= floor]
     if not enough:
-        return max(probes, key=lambda probe: probe.vendi)
-    return max(enough, key=lambda probe: (probe.wins["value"], -probe.step))
+        return max(tried, key=lambda one: one.vendi)
+    return max(enough, key=lambda one: (one.wins["value"], -one.step))
+
+
+def why(unit: int, choice: CheckpointChoice) -> Alarm:
+    """Returns why a unit was kept at the step it was kept at.
+
+    Args:
+        unit: its number.
+        choice: the choice among its checkpoints.
+    """
+    kept, last = choice.at(choice.kept), choice.at(choice.steps)
+    numbers: dict[str, float | str] = {"unit": unit, "kept": kept.step, "steps": last.step}
+    won: dict[str, float | str] = {"win_rate": kept.wins["value"], "last_win_rate": last.wins["value"]}
+    if kept.vendi < choice.floor:
+        return Alarm("checkpoint_alike", numbers | {"vendi": kept.vendi, "floor": choice.floor})
+    if kept is last:
+        return Alarm("checkpoint_last", numbers | {"count": len(choice.tried), "win_rate": won["win_rate"]})
+    if last.vendi < choice.floor:
+        held: dict[str, float | str] = {"win_rate": won["win_rate"], "vendi": last.vendi, "floor": choice.floor}
+        return Alarm("checkpoint_diverse", numbers | held)
+    if won["win_rate"] == won["last_win_rate"]:
+        return Alarm("checkpoint_no_better", numbers | {"win_rate": won["win_rate"]})
+    return Alarm("checkpoint_wins", numbers | won)
 
 
 def settle(night: Night, unit: int, fit: Fit, images: int, floor: float) -> Fit:
@@ -126,14 +134,16 @@ class CheckpointSteps:
         """
         bounds = [[score.lower_bound for score in self.gateway.score(one)] for one in digests]
         vendi = [self.gateway.diversity(one).vendi for one in digests]
-        probes = [
-            Probe(step=step, wins=metrics.paired_wins(own, bounds[0]), vendi=mine / max(vendi[0], 1e-9))
+        tried = [
+            TriedCheckpoint(step=step, wins=metrics.paired_wins(own, bounds[0]), vendi=mine / max(vendi[0], 1e-9))
             for step, own, mine in zip(steps, bounds[1:], vendi[1:], strict=True)
         ]
-        kept = chosen(probes, floor)
+        kept = chosen(tried, floor)
+        choice = CheckpointChoice(kept=kept.step, steps=steps[-1], floor=floor, tried=tuple(tried))
         told = {"stopped_at": float(kept.step), "stopped_wins": kept.wins["value"]}
+        fit = fit.changed(training=fit.training | told, checkpoints=choice)
         if kept.step == steps[-1]:
-            return fit.changed(training=fit.training | told)
+            return fit
         request = files.derived_id(fit.run, kept.step)
         model = self.gateway.finish(fit.run, kept.step, {"win_rate": kept.wins["value"]}, request)
-        return fit.changed(adapter=model.adapter, training=fit.training | told)
+        return fit.changed(adapter=model.adapter)

@@ -23,7 +23,7 @@ from konomi.night import verdict
 from konomi.night.alarms import fate_of, work
 from konomi.night.engine.preparation import plan_of
 from konomi.night.metrics import Estimate
-from konomi.night.records.state import Record, Scores, Served, StateName, UnitRecord
+from konomi.night.records.state import CheckpointChoice, Record, Scores, Served, StateName, UnitRecord
 from konomi.night.records.store import NightStore
 from konomi.night.remaining import UnderWay, share_done
 from konomi.night.report.status import NightSummary, reasons_of, summary_of
@@ -99,6 +99,7 @@ class UnitFigures(Record):
     sample: tuple[str, ...]
     selected: int | None
     rejected: tuple[RejectedShown, ...]
+    checkpoints: CheckpointChoice | None
 
 
 class NightDetail(NightSummary):
@@ -386,6 +387,7 @@ def _figures(unit: UnitRecord) -> UnitFigures:
         sample=unit.evaluation[:SAMPLE],
         selected=unit.selection.n if unit.selection is not None else None,
         rejected=_rejected(unit),
+        checkpoints=unit.checkpoints,
     )
 
 

@@ -3,9 +3,11 @@
 import { h } from "./dom.js";
 
 const SPARE_ROWS = 2;
+const PASSING = 150;  // milliseconds a screen: what goes by faster is not looked at
 
 export class Grid {
-  // `fill(cell, index)` paints a cell; `need(first, last)` says which indices are in sight; `label` names the list.
+  // `fill(cell, index)` paints a cell; `need(first, last, passing)` says which indices are in sight or soon will be, and
+  // whether they only go by; `label` names the list.
   constructor({ label, size, fill, need, chosen }) {
     Object.assign(this, { size, fill, need, chosen, total: 0, at: 0, across: 1, cells: new Map(), spare: [] });
     this.field = h("div", { class: "field", role: "presentation" });
@@ -56,23 +58,37 @@ export class Grid {
     this.frame = requestAnimationFrame(() => this.draw());
   }
 
-  draw() {
+  // `landing` is true after a jump, which goes by nothing.
+  draw(landing = false) {
     const rows = Math.ceil(this.scroller.clientHeight / this.side);
     const top = Math.floor(this.scroller.scrollTop / this.side);
-    const first = Math.max(0, (top - SPARE_ROWS) * this.across);
-    const last = Math.min(this.total, (top + rows + 1 + SPARE_ROWS) * this.across);
+    const passing = this.moved() && !landing;
+    const [before, after] = [-1, 1].map((way) => (way === this.way && !passing ? Math.max(SPARE_ROWS, rows) : SPARE_ROWS));
+    const first = Math.max(0, (top - before) * this.across);
+    const last = Math.min(this.total, (top + rows + 1 + after) * this.across);
     for (const [index, cell] of this.cells) {
       if (index >= first && index < last) continue;
       this.cells.delete(index);
       cell.setAttribute("aria-selected", "false");
       this.spare.push(cell);
     }
-    this.need(first, last);
+    this.need(first, last, passing);
     for (let index = first; index < last; index += 1) {
       if (!this.cells.has(index)) this.add(index);
     }
     for (const cell of this.spare.splice(60)) cell.remove();
     for (const cell of this.spare) cell.hidden = true;
+  }
+
+  // Notes which way the hand scrolls, and says whether faster than anybody looks.
+  moved() {
+    const { scrollTop, clientHeight } = this.scroller;
+    const now = performance.now();
+    const by = scrollTop - (this.top ?? 0);
+    const screens = Math.abs(by) / (clientHeight || 1);
+    const spent = now - (this.drawn ?? 0);
+    Object.assign(this, { top: scrollTop, drawn: now, way: Math.sign(by) || (this.way ?? 1) });
+    return screens * PASSING > spent;
   }
 
   add(index) {
@@ -129,7 +145,7 @@ export class Grid {
 
   jump(index) {
     this.scroller.scrollTop = Math.floor(index / this.across) * this.side;
-    this.draw();
+    this.draw(true);
     this.select(index);
   }
 

@@ -43,13 +43,14 @@ class Library extends ChoosingView {
     this.pages = new Map();
     this.asking = new Map();
     this.wanted = [0, 0];
+    this.trouble = -Infinity;  // when a page last failed: what does not answer is not asked again at every frame
     this.number = (this.number ?? 0) + 1;
   }
 
   async begin() {
     this.grid = new Grid({
       label: t("all_images"), size: SIZES[Number(get("cell") ?? 2)] ?? SIZES[2],
-      fill: (cell, index) => this.fill(cell, index), need: (first, last) => this.need(first, last), chosen: (index, event, before) => this.clicked(index, event, before),
+      fill: (cell, index) => this.fill(cell, index), need: (first, last, passing) => this.need(first, last, passing), chosen: (index, event, before) => this.clicked(index, event, before),
     });
     this.grid.scroller.setAttribute("aria-multiselectable", "true");
     this.grid.scroller.addEventListener("dblclick", () => this.detail());
@@ -90,7 +91,7 @@ class Library extends ChoosingView {
     const number = (word, name, low, high, step) => h("label", {}, h("span", {}, brief(word)), h("input", { type: "number", min: low, max: high, step, inputmode: "decimal", value: this.filter[name], input: change(name, 350) }));
     return h("div", { class: "filters" },
       h("div", { class: "group", role: "group", "aria-label": t("grades") }, [1, 2, 3, 4, 5, 0].map(toggle)), favoured,
-      h("details", { class: "more", open: innerWidth > 736 }, h("summary", {}, t("filters")), h("div", { class: "filters" },
+      h("details", { class: "more", open: innerWidth > 1248 }, h("summary", {}, t("filters")), h("div", { class: "filters" },
       select("order", "by-order", ORDERS.map(([value, word]) => [value, brief(word)]), (event) => { this.order = event.target.value; this.restart(); }),
       h("label", {}, h("span", {}, brief("unit")), this.units),
       select("source", "by-source", [["", brief("any")], ...SOURCES.map((one) => [one, brief(one)])], change("source", 0)),
@@ -145,6 +146,7 @@ class Library extends ChoosingView {
       return reply;
     } catch (error) {
       if (error.code === "canceled" || number !== this.number) return null;
+      this.trouble = performance.now();
       if (this.query && !this.pages.size) this.refused(error);  // a later page that fails hides none of those before
       else if (error.code === "failed_precondition" && this.order.startsWith("utility")) toast(t("no_rater"), "bad");
       else if (!this.pages.size) this.failed(error);
@@ -174,11 +176,13 @@ class Library extends ChoosingView {
     else this.found.textContent = t("problem", { why: error.message });
   }
 
-  need(first, last) {
+  // What only goes by is asked for once the hand rests; anything else at once, also while it scrolls on.
+  need(first, last, passing) {
     this.wanted = [Math.floor(first / PAGE), Math.floor(Math.max(first, last - 1) / PAGE)];
     clearTimeout(this.soon);
-    const missing = [...this.inWanted()].filter((page) => !this.pages.has(page));
-    if (missing.length) this.soon = setTimeout(() => this.load(), SETTLE);
+    if ([...this.inWanted()].every((page) => this.pages.has(page))) return;
+    if (passing || performance.now() - this.trouble < 1000) this.soon = setTimeout(() => this.load(), SETTLE);
+    else this.load();
   }
 
   * inWanted() {

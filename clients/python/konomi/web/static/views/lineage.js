@@ -94,12 +94,17 @@ function box(node, [x, y], choose) {
     s("rect", { x, y, width: WIDE, height: HIGH, rx: 14 }), s("text", { x: x + 16, y: y + 27 }, node.name), s("text", { x: x + 16, y: y + 46, class: "sub" }, sub));
 }
 
-// A unit that no later one learned from has pictures in its night alone.
-async function sampled(model) {
-  const { night } = await call("NightStatus", { night: model.night }).catch(() => ({}));
-  const digests = night?.figures?.find((unit) => unit.model === idOf(model))?.sample ?? [];
-  return digests.slice(0, 12).map((digest) => h("li", {}, h("img", { src: small(digest), alt: t("image") })));
+// What its night knows of a unit; nothing where no night of this home made it.
+async function made(model) {
+  const { night } = model.night ? await call("NightStatus", { night: model.night }).catch(() => ({})) : {};
+  return night?.figures?.find((unit) => unit.model === idOf(model)) ?? {};
 }
+
+// A unit that no later one learned from has pictures in its night alone.
+const sampled = ({ sample = [] }) => sample.slice(0, 12).map((digest) => h("li", {}, h("img", { src: small(digest), alt: t("image") })));
+
+// Which checkpoint of its fit a unit is, where its night chose one.
+const stopped = ({ checkpoints }) => (checkpoints ? [h("dt", {}, t("kept_after")), h("dd", {}, t("kept_step", { kept: whole(checkpoints.kept), steps: whole(checkpoints.steps) }))] : []);
 
 const FIGURES = { win_rate: percent, vendi: (value) => decimal(value, 1), exceedance: percent, doubt: decimal, images: whole, steps: whole, loss: decimal };
 const METHODS = { LORA: "LoRA", DORA: "DoRA", LOHA: "LoHa", LOKR: "LoKr", CUSTOM_DIFFUSION: "Custom Diffusion", CONCEPT_LORA: "LoRA" };
@@ -113,6 +118,7 @@ function measured(metrics) {
 async function tell(about, model, current, done) {
   const row = (word, value) => (value ? [h("dt", {}, t(word)), h("dd", {}, value)] : null);
   const best = h("ul", { class: "strip" });
+  const facts = h("dl", { class: "facts" });
   const method = (model.method ?? "").replace("TRAINING_METHOD_", "");
   const use = async () => {
     try {
@@ -125,15 +131,16 @@ async function tell(about, model, current, done) {
   };
   replace(about, h("h2", {}, model.displayName || idOf(model)),
     h("p", {}, model.current ? h("span", { class: "chip" }, t("in_use")) : h("button", { click: use }, t("serve_this"))),
-    h("dl", { class: "facts" }, row("made", when(model.createTime)), row("method", METHODS[method] ?? method), row("base", model.baseModel), row("figures", measured(model.metrics ?? {})),
+    replace(facts, row("made", when(model.createTime)), row("method", METHODS[method] ?? method), row("base", model.baseModel), row("figures", measured(model.metrics ?? {})),
       row("rater_version", (model.raterVersion ?? "").split("/").at(-1)), row("seed", model.seed), row("night", (model.night ?? "").slice(0, 8)), row("manifest", h("code", {}, (model.manifestDigest ?? "").slice(0, 16))), row("digest", h("code", {}, (model.adapterDigest ?? "").slice(0, 16)))),
     h("h3", {}, t("best_of")), best);
   const asked = { taste: taste(), filter: { units: [idOf(model)] }, pageSize: 12 };
   const orderBy = await isFitted() ? "utility desc" : "create_time desc";
+  const night = made(model).then((unit) => { facts.append(...stopped(unit)); return unit; });
   const { images = [] } = await call("RaterService/ListImages", { ...asked, orderBy });
   if (!current()) return;
   if (!images.length && model.night) {
-    replace(best, await sampled(model));
+    replace(best, sampled(await night));
     return;
   }
   replace(best, images.map((image) => h("li", {}, h("button", { "aria-label": named(image), click: () => openDetail(image.digest, current) },

@@ -73,7 +73,7 @@ class Night {
 
   async paint(anew) {
     const { night, nights } = this.told;
-    if (anew) replace(this.asked, night?.running ? h("details", {}, h("summary", {}, t("queue_another")), this.form(true)) : this.form());
+    if (anew) replace(this.asked, night?.running ? h("details", { class: "later" }, h("summary", {}, t("queue_another")), this.form(true)) : this.form());
     const live = !night ? h("p", {}, t("no_night")) : night.running ? this.running(night) : this.ended(night);
     if (this.live.firstChild !== live) replace(this.live, live);
     replace(this.more, night && !night.running ? [this.beforeAfter(night), this.units(night)] : null);
@@ -137,10 +137,15 @@ class Night {
     const columns = [["unit", ""], ["decision", ""], ["ssr_share", "num"], ["wins", "num"], ["wins_base", "num"], ["vendi", "num"]];
     return [h("h2", {}, t("night_units")), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("night_units") }, h("table", {},
       h("thead", {}, h("tr", {}, columns.map(([word, kind]) => h("th", { scope: "col", class: kind }, t(word))))),
-      h("tbody", {}, rows.map((unit) => h("tr", {}, h("th", { scope: "row" }, unitName(unit.unit)),
+      h("tbody", {}, rows.map((unit) => h("tr", {}, h("th", { scope: "row" }, unitName(unit.unit), this.kept(unit)),
         h("td", {}, unit.decision === "promote" ? t("promote") : unit.decision === "keep" ? t("keep_parent") : t(unit.decision ?? "")),
         h("td", { class: "num" }, share(unit.scores.p_ssr)), h("td", { class: "num" }, share(unit.wins)), h("td", { class: "num" }, share(unit.wins_base)),
         h("td", { class: "num" }, decimal(unit.scores.vendi.value, 1)))))))];
+  }
+
+  // Which checkpoint of its fit it is; the sentences above the table say why.
+  kept({ checkpoints }) {
+    return checkpoints ? h("small", {}, t("kept_step", { kept: whole(checkpoints.kept), steps: whole(checkpoints.steps) })) : null;
   }
 
   async report(night) {
