@@ -18,6 +18,10 @@ class ScaleSettings(KonomiSettings):
     executor: Literal["local", "ray"] = "local"
     """Who makes images: "local" is the service's own process, "ray" actors on a Ray cluster (extra `ray`)."""
 
+    train_executor: Literal["local", "ray"] = "local"
+    """Who trains: "local" is the machine of the trainer's service, "ray" an actor on a Ray cluster for each run, which
+    goes on from the newest checkpoint on another machine where its own is lost."""
+
     address: str = Field(default="auto", pattern=r"auto|[A-Za-z0-9._\[\]-]{1,255}:\d{1,5}")
     """Address of the cluster's head, HOST:PORT; "auto" is the one this machine belongs to."""
 
