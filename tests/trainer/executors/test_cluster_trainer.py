@@ -145,7 +145,7 @@ def test_a_service_that_is_started_again_goes_on_from_the_noted_checkpoint_and_a
     assert types(on_ray, set(on_ray.store.digests()) - before).count(TENSORS_TYPE) == 2, "and nothing older"
     on_ray.start()
     steps = {state.step for state in on_ray.client.trainer.watch_training_run(name=name) if state.phase == "training"}
-    assert min(steps) >= noted[-1].step
+    assert min(steps - {0}) >= noted[-1].step, "0 is said until the first step"
     assert made(on_ray, name) == expected
     assert TENSORS_TYPE not in types(on_ray, set(on_ray.store.digests())) and not files.unfinished()
 

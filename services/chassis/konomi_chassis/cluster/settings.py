@@ -36,3 +36,8 @@ class ScaleSettings(KonomiSettings):
 
     patience_seconds: float = Field(default=600.0, gt=0)
     """Seconds for which no actor at all may answer before a request fails."""
+
+    @property
+    def uses_ray(self) -> bool:
+        """Whether any work of this home is done on a cluster."""
+        return any(value == "ray" for name, value in self if name.endswith("executor"))
