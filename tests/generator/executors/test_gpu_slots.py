@@ -67,6 +67,8 @@ def test_without_gpus_actors_end_where_a_training_wants_their_cores(
     for train_executor, ended in (("local", []), ("ray", ["one", "two"])):
         settings = ScaleSettings(home=tmp_path, executor="ray", train_executor=train_executor)
         executor = module.RayExecutor(generator, settings, own, None, {})
+        waiting = [actor.away_since is not None for actor in executor._actors]
+        assert waiting == [True, True], "one that waits for what others hold is given no batch before it has answered"
         assert executor.release() == 0 and killed == ended
 
 
