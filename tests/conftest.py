@@ -64,6 +64,7 @@ TOGETHER = ("tests/client/web/", "tests/plugins/")
 LONGEST = (
     "tests/client/evaluation/test_demo_starter.py",
     "tests/client/night/engine/test_workflow.py",
+    "tests/trainer/executors/test_cluster_trainer.py",
     "tests/trainer/jobs/test_own_process.py",
     "tests/trainer/jobs/test_kill.py",
     "tests/trainer/training/test_ranks.py",

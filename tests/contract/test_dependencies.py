@@ -37,6 +37,7 @@ BEHIND: Mapping[str, str] = {
     "konomi_chassis.cluster.connection": "ray",
     "konomi_generator.executors.ray_executor": "ray",
     "konomi_trainer": "trainer",
+    "konomi_trainer.executors.cluster_trainer": "ray",
     "konomi_starter": "starter",
 }
 """Room or file to the extra it needs; the longest name that fits counts."""

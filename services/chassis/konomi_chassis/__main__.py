@@ -7,18 +7,20 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from konomi.errors import KonomiError
+from konomi.errors import FailedPrecondition, KonomiError
 from konomi.settings import default_home
 from konomi_chassis.auth.tokens import SCOPES, issue_token, revoke_tokens, rotate_owner_token
+from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.health_probe import probe
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.examination import examine_artifacts, examine_databases
-from konomi_chassis.storage.reach import reached
+from konomi_chassis.storage.reach import asked, reached
 
 DAY_SECONDS = 24 * 3600
 
@@ -42,8 +44,7 @@ def main(argv: Sequence[str], now: float) -> int:
         elif arguments.command == "examine":
             _examine(arguments.home)
         elif arguments.command == "reach":
-            for answer in reached(arguments.home):
-                print(json.dumps(asdict(answer)), flush=True)
+            _reach(arguments.home)
         elif arguments.command == "probe":
             probe(arguments.address, arguments.ca, arguments.name)
         elif arguments.command == "revoke":
@@ -70,6 +71,28 @@ def _examine(home: Path) -> None:
             print(json.dumps(asdict(examined)), flush=True)
 
 
+def _reach(home: Path) -> None:
+    """Prints a line of JSON for the database, the bucket and the cluster of a home, as far as it has them."""
+    scale = ScaleSettings(home=home)
+    for answer in reached(home):
+        print(json.dumps(asdict(answer)), flush=True)
+    if scale.uses_ray:
+        print(json.dumps(asdict(asked("cluster", lambda: _cluster(scale)))), flush=True)
+
+
+def _cluster(scale: ScaleSettings) -> str:
+    """Joins the cluster and leaves it again."""
+    if find_spec("ray") is None:
+        raise FailedPrecondition(
+            "[scale] names a Ray cluster, and Ray is not installed; run: pip install 'konomi[ray]'",
+            reason="MISSING_EXTRA",
+        )
+    from konomi_chassis.cluster.connection import ClusterConnection
+
+    ClusterConnection(scale, StoreSettings(home=scale.home)).close()
+    return scale.address
+
+
 def _parser() -> argparse.ArgumentParser:
     what = "Issues, revokes and rotates tokens; reads everything of a home and says what is damaged."
     parser = argparse.ArgumentParser(prog="konomi_chassis", description=what)
@@ -83,11 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     revoke.add_argument("--principal", required=True)
     rotate = commands.add_parser("rotate", help="replace the owner's local token")
     examine = commands.add_parser("examine", help="read every database and artifact once, one line of JSON each")
-    reach = commands.add_parser("reach", help="ask the database and the bucket that are set, one line of JSON each")
-    asked = commands.add_parser("probe", help="ask a service whether it serves; exits with 2 where it does not")
-    asked.add_argument("--address", required=True, help="HOST:PORT of the service")
-    asked.add_argument("--ca", type=Path, help="PEM file of its certificate's authority; without it no TLS is spoken")
-    asked.add_argument("--name", default="", help="name its certificate is for, where it is not the host")
+    reach = commands.add_parser("reach", help="ask database, bucket and cluster that are set, one line of JSON each")
+    probed = commands.add_parser("probe", help="ask a service whether it serves; exits with 2 where it does not")
+    probed.add_argument("--address", required=True, help="HOST:PORT of the service")
+    probed.add_argument("--ca", type=Path, help="PEM file of its certificate's authority; without it no TLS is spoken")
+    probed.add_argument("--name", default="", help="name its certificate is for, where it is not the host")
     for command in (issue, revoke, rotate, examine, reach):
         command.add_argument("--home", type=Path, default=default_home(), help="home folder; default KONOMI_HOME")
     return parser

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from konomi_chassis.server import ServedService
     from konomi_chassis.settings import ServerSettings
     from konomi_chassis.storage.artifacts import ArtifactStore
+    from konomi_trainer.base_models.catalogue import BaseCatalogue
     from konomi_trainer.jobs.progress_board import ProgressBoard
+    from konomi_trainer.jobs.trainer import RunTrainer
     from konomi_trainer.jobs.worker import Worker
     from konomi_trainer.servicer.listing import ListingRpcs
     from konomi_trainer.servicer.trainer import TrainerServicer
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 def build(server: "ServerSettings", store: "ArtifactStore") -> "Sequence[ServedService]":
     """Makes the trainer's one service; the heavy libraries are imported once it serves, or by the first call of use."""
+    from konomi_chassis.cluster.settings import ScaleSettings
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_chassis.lazy_value import LazyValue
     from konomi_chassis.settings import DatabaseSettings
@@ -34,13 +37,13 @@ def build(server: "ServerSettings", store: "ArtifactStore") -> "Sequence[ServedS
     from konomi_trainer.settings import TrainerSettings
     from konomi_trainer.storage.schema import SCHEMA
 
-    settings = TrainerSettings(home=server.home)
+    settings, here = TrainerSettings(home=server.home), ScaleSettings(home=server.home).train_executor == "local"
     engine = open_for_role(DatabaseSettings(home=server.home), SCHEMA)
     decoder, board = Decoder(DecodeSettings(home=server.home)), ProgressBoard()
     home = TrainerHome(server.home, store, engine, lambda data: decoder.decode(data).pixels)
     listing, parts = ListingRpcs(engine, board), LazyValue(lambda: _join(settings, home, board))
-    if settings.device not in ("auto", "cpu") or settings.processes > 1:
-        parts()  # what this machine may lack is refused before anything is served
+    if settings.device not in ("auto", "cpu") or settings.processes > 1 or not here:
+        parts()  # what this machine, or a cluster, may lack is refused before anything is served
 
     def warm() -> None:
         worker = parts()[1]
@@ -55,7 +58,7 @@ def build(server: "ServerSettings", store: "ArtifactStore") -> "Sequence[ServedS
     def close() -> None:
         drain()  # what was still being loaded has not heard of it
         if parts.if_made is not None:
-            parts.if_made[1].join()
+            parts.if_made[1].close()
         decoder.close()
         engine.dispose()
 
@@ -97,30 +100,35 @@ def _join(settings: "TrainerSettings", home: TrainerHome, board: "ProgressBoard"
     import torch
 
     from konomi_chassis.process import usable_cores
-    from konomi_trainer.base_models import device
     from konomi_trainer.base_models.catalogue import BaseCatalogue
+    from konomi_trainer.executors.opening import open_cluster_trainer
     from konomi_trainer.export.exporter import Exporter
-    from konomi_trainer.jobs import own_process
-    from konomi_trainer.jobs.rank_process import Seat, gatherer
-    from konomi_trainer.jobs.trainer import RunTrainer, Trainer
     from konomi_trainer.jobs.worker import Worker
     from konomi_trainer.servicer.concepts import ConceptRpcs
     from konomi_trainer.servicer.trainer import ModelOperations, TrainerServicer
 
     torch.set_num_threads(settings.threads or usable_cores())
     bases, store = BaseCatalogue(home.folder, settings), home.store
-    device.check_processes(settings.processes, bases.device)
-    trainer: RunTrainer
-    if own_process.wanted(settings.own_process, bases.device):
-        trainer = own_process.OwnProcessTrainer(home.folder, bases.device, settings.processes, store)
-    else:
-        seat = Seat(bases.device, device.gpus()[device.number(bases.device) :])
-        gather = gatherer(home.folder, settings, seat)
-        trainer = Trainer(store, bases.load, home.pixels, home.folder, gather)
+    trainer = open_cluster_trainer(home.folder, settings, store) or _local_trainer(settings, home, bases)
     worker = Worker(home.engine, trainer, store, board)
     exporter = Exporter(store, bases, home.pixels, home.folder / "scratch")
     concepts = ConceptRpcs(store, bases, home.pixels, home.folder / "models", settings.embedder)
     return TrainerServicer(home.engine, store, bases, worker, ModelOperations(exporter, concepts)), worker
+
+
+def _local_trainer(settings: "TrainerSettings", home: TrainerHome, bases: "BaseCatalogue") -> "RunTrainer":
+    """Returns who trains on this machine: this process, or one for each run."""
+    from konomi_trainer.base_models import device
+    from konomi_trainer.jobs import own_process
+    from konomi_trainer.jobs.rank_process import Seat, gatherer
+    from konomi_trainer.jobs.trainer import Trainer
+
+    device.check_processes(settings.processes, bases.device)
+    if own_process.wanted(settings.own_process, bases.device):
+        return own_process.OwnProcessTrainer(home.folder, bases.device, settings.processes, home.store)
+    seat = Seat(bases.device, device.gpus()[device.number(bases.device) :])
+    gather = gatherer(home.folder, settings, seat)
+    return Trainer(home.store, bases.load, home.pixels, home.folder, gather)
 
 
 def main() -> int:

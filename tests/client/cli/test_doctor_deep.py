@@ -211,7 +211,7 @@ def test_without_a_home_there_is_nothing_to_read(tmp_path):
 
 def test_a_home_that_stands_on_itself_asks_nobody_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(elsewhere.subprocess, "run", None)
-    (tmp_path / "konomi.toml").write_text('[database]\nurl = ""\n[store]\nmin_free_bytes = 1\n')
+    (tmp_path / "konomi.toml").write_text('[database]\nurl = ""\n[store]\nmin_free_bytes = 1\n[scale]\nactors = 1\n')
     assert list(elsewhere.elsewhere(Home(tmp_path), {})) == []
     (tmp_path / "konomi.toml").write_text("[database\n")
     assert list(elsewhere.elsewhere(Home(tmp_path), {})) == []
@@ -227,6 +227,15 @@ def test_what_lies_elsewhere_and_cannot_be_had_is_said_with_what_to_do_and_witho
     (tmp_path / "konomi.toml").write_text('[database]\nurl = "postgresql://x/y"\nwrong = 1\n')
     (refused,) = elsewhere.elsewhere(Home(tmp_path), {})
     assert refused.state == "fail" and "wrong" in refused.detail and "konomi.toml" in refused.fix
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["executor", "train_executor"])
+def test_a_cluster_any_work_is_given_to_is_asked_for(tmp_path, executor):
+    (tmp_path / "konomi.toml").write_text(f'[scale]\n{executor} = "ray"\naddress = "127.0.0.1:1"\n')
+    (cluster,) = elsewhere.elsewhere(Home(tmp_path), {})
+    assert (cluster.name, cluster.state) == ("cluster", "fail")
+    assert 'There is no Ray cluster at "127.0.0.1:1"' in cluster.detail
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ ELSEWHERE = {
     "web/nights/endpoints.py run": "the last line of a command, which speaks the reader's language",
     "web/nights/endpoints.py begin": "the last line of a command, which speaks the reader's language",
     "cli/storage/migrate.py _refusal": "the words of the service that would not move its rows",
-    "cli/doctor/elsewhere.py _finding": "the words of what asked the database and the bucket",
+    "cli/doctor/elsewhere.py _finding": "the words of what asked database, bucket and cluster",
     "night/gateway/concepts.py prior": "the rater's words",
     "night/engine/drafting.py drafts_wanted": "the generator's words",
     "cli/models/import_model.py put": "the importer's words",

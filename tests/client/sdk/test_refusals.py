@@ -67,7 +67,6 @@ OF_PROGRAMS = {
     "POPULATION_UNREADABLE": "names what a file laid there by hand must hold",
     "PREVIEW_DECODER_MISSING": "an option of the call that neither page nor command has",
     "SCHEDULER": "an option of the call that neither page nor command has",
-    "STORE_NOT_SHARED": "says what to write into a settings file, before anything is served",
     "STORE_URL": "says what to write into a settings file, before anything is served",
 }
 """Reasons whose words speak of calls and fields and need no sentence for people, each with why."""

@@ -43,6 +43,8 @@ OF_REASON: Mapping[str, str] = {
     "CLUSTER_AWAY": N_(
         "No actor of the Ray cluster answers: look at its machines. The same work goes on from what was made."
     ),
+    "CLUSTER_MISSING": N_("There is no Ray cluster at the address that is set: start one, or set [scale] address."),
+    "CLUSTER_OPEN": N_("The Ray cluster is open to the network: switch its tokens and TLS on, on every machine."),
     "COMPARISON_NOT_FOUND": N_("This comparison is not on record."),
     "COMPARISON_OF_ANOTHER": N_("This was said by somebody else; only they and the owner can take it back."),
     "CONCEPT_UNUSED": N_("None of the chosen images has a caption with the word that is taught."),
@@ -130,6 +132,7 @@ OF_REASON: Mapping[str, str] = {
     "QUANTIZATION_UNAVAILABLE": N_("Packed weights need bitsandbytes: pip install 'konomi[quantized]', or set none."),
     "QUEUE_FULL": N_("Many images wait already; try again in a moment."),
     "READ_ONLY_REPLICA": N_("This rater only answers: grades and changes go to the rater that writes."),
+    "RANK_LOST": N_("A process of the training has ended. Start it again: it goes on from its newest checkpoint."),
     "RATER_NOT_FITTED": N_("konomi has not learnt from your grades yet: grade about 30 images, then let it learn."),
     "RATER_VERSION_NOT_FOUND": N_("There is no such version of the rater."),
     "RATINGS_UNPAIRED": N_("The ratings name images that were not sent: import the images first."),
@@ -149,6 +152,7 @@ OF_REASON: Mapping[str, str] = {
     "STORE_ELSEWHERE": N_(
         "The pictures lie on another machine, which decides itself what may go; nothing was removed."
     ),
+    "STORE_NOT_SHARED": N_("The machines of the Ray cluster have no store in common: name a bucket, [store] url."),
     "STORE_PERMISSION": N_(
         "The bucket's server denies access: the credentials lack a right to read, store or list there."
     ),

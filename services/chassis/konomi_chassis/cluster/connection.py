@@ -1,6 +1,7 @@
 """A process's place in a Ray cluster, and what its actors answer, lost ones among them."""
 
 import os
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from konomi_chassis.settings import StoreSettings
 
 LOST = (exceptions.RayActorError, exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.WorkerCrashedError)
 """What Ray raises for an answer that will never come, because its actor or its machine is gone."""
+LISTENS_SECONDS = 5.0
 
 
 class ClusterConnection:
@@ -76,13 +78,33 @@ def answer(ref: Any, timeout: float | None = None) -> Any:
         return None
 
 
+def _check_listens(address: str) -> None:
+    """Returns where anybody listens at an address, which Ray itself would await without an end.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if host:
+        host = host.strip("[]")
+        own = (ray.util.get_node_ip_address(),) if host in ("localhost", "127.0.0.1", "::1") else ()  # as Ray reads it
+        for place in (*own, host):
+            try:
+                socket.create_connection((place, int(port)), LISTENS_SECONDS).close()
+                return
+            except OSError as error:
+                last = error
+        raise last
+
+
 def _join(address: str) -> bool:
     """Joins a cluster; returns False where this process had joined one already."""
     if ray.is_initialized():
         return False
     try:
+        _check_listens(address)
         ray.init(address=address, namespace="konomi", log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise FailedPrecondition(
             f'There is no Ray cluster at "{address}". Start one with `ray start --head` on one machine and '
             "`ray start --address=HOST:6379` on the others, or set [scale] address.",

@@ -18,6 +18,10 @@ class ScaleSettings(KonomiSettings):
     executor: Literal["local", "ray"] = "local"
     """Who makes images: "local" is the service's own process, "ray" actors on a Ray cluster (extra `ray`)."""
 
+    train_executor: Literal["local", "ray"] = "local"
+    """Who trains: "local" is the machine of the trainer's service, "ray" an actor on a Ray cluster for each run, which
+    goes on from the newest checkpoint on another machine where its own is lost."""
+
     address: str = Field(default="auto", pattern=r"auto|[A-Za-z0-9._\[\]-]{1,255}:\d{1,5}")
     """Address of the cluster's head, HOST:PORT; "auto" is the one this machine belongs to."""
 
@@ -32,3 +36,8 @@ class ScaleSettings(KonomiSettings):
 
     patience_seconds: float = Field(default=600.0, gt=0)
     """Seconds for which no actor at all may answer before a request fails."""
+
+    @property
+    def uses_ray(self) -> bool:
+        """Whether any work of this home is done on a cluster."""
+        return any(value == "ray" for name, value in self if name.endswith("executor"))

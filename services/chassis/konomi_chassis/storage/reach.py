@@ -13,7 +13,7 @@ class Reached:
     """What came of asking.
 
     Attributes:
-        kind: "database" or "bucket".
+        kind: "database", "bucket" or "cluster".
         place: it in words, without a secret; empty where it did not answer.
         code: number of the gRPC status of what is wrong; 0 where nothing is.
         reason: why, for programs.
@@ -31,12 +31,13 @@ def reached(home: Path) -> Iterator[Reached]:
     """Yields what the settings of a home name outside it, once it has answered or failed to; nothing is written."""
     database, store = DatabaseSettings(home=home), StoreSettings(home=home)
     if database.url.get_secret_value():
-        yield _asked("database", lambda: _database(database))
+        yield asked("database", lambda: _database(database))
     if store.url:
-        yield _asked("bucket", lambda: _bucket(store))
+        yield asked("bucket", lambda: _bucket(store))
 
 
-def _asked(kind: str, ask: Callable[[], str]) -> Reached:
+def asked(kind: str, ask: Callable[[], str]) -> Reached:
+    """Returns what came of asking; `ask` returns the place in words."""
     try:
         return Reached(kind, ask())
     except KonomiError as error:

@@ -5,12 +5,13 @@ there is room, and its batches go back to the queue at once: whoever is free tak
 that may never come back. What the lost one had stored of them is looked up by key and not made again.
 """
 
+import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray import exceptions
@@ -70,7 +71,9 @@ class RayExecutor:
     ) -> None:
         self._generator, self._settings, self._clock = generator, settings, clock
         self._cluster = ClusterConnection(settings, store, environment)
-        self._actors = [_Actor(handle) for handle in _start(self._cluster, settings, own, store)]
+        self._own, self._store, self._gpus = own, store, 0
+        self._starting, self._requests = threading.Lock(), 0
+        self._actors = self._start()
         self.lost, self.redone = 0, 0
         """How often an actor was lost, and the batches that went back to the queue because of it: two each at most."""
 
@@ -82,6 +85,9 @@ class RayExecutor:
             KonomiError: what `Generator.generate` raises, wherever it was raised.
         """
         _, digest = self._generator.model(request.base_model)
+        with self._starting:
+            self._actors = self._actors or self._start()
+            self._requests += 1
         batches = split(request, len(self._actors), self._settings.batch_images)
         work = _Spread(self._actors, batches, digest, self._settings.patience_seconds, self._clock)
         try:
@@ -89,25 +95,50 @@ class RayExecutor:
         finally:
             self.lost, self.redone = self.lost + work.lost, self.redone + work.redone
             work.stop()
+            with self._starting:
+                self._requests -= 1
 
     def release(self) -> int | None:
-        """Gives the actors' memory back; returns the bytes, None where any of them is at work."""
-        freed = 0
-        for actor in self._actors:
-            try:
-                bytes_freed = ray.get(actor.handle.release.remote(), timeout=self._settings.patience_seconds)
-            except (*LOST, exceptions.GetTimeoutError):
-                continue
-            if bytes_freed is None:
+        """Gives the actors' memory back; returns the bytes, None where any of them is at work.
+
+        An actor holds its GPU for as long as it lives, whatever it has loaded. Where others may wait for one, or for
+        the cores of an actor, the actors end; the next request starts them again.
+        """
+        with self._starting:
+            if self._requests:
                 return None
-            freed += bytes_freed
-        return freed
+            freed = 0
+            for actor in self._actors:
+                if actor.away_since is None:  # one that never answered, or is lost, has nothing
+                    bytes_freed = self._released(actor)
+                    if bytes_freed is None:
+                        return None
+                    freed += bytes_freed
+            if self._gpus or self._settings.train_executor == "ray":
+                self._end()
+            return freed
+
+    def _released(self, actor: _Actor) -> int | None:
+        try:
+            return cast("int | None", ray.get(actor.handle.release.remote(), timeout=self._settings.patience_seconds))
+        except (*LOST, exceptions.GetTimeoutError):
+            return 0
 
     def close(self) -> None:
         """Ends the actors and leaves the cluster."""
+        self._end()
+        self._cluster.close()
+
+    def _start(self) -> list[_Actor]:
+        """Starts the actors, which are away until they have answered: some may wait for what others hold."""
+        self._gpus = max(self._gpus, self._cluster.gpus())
+        handles = _start(self._cluster, self._settings, self._own, self._store, self._gpus)
+        return [_Actor(handle, away_since=self._clock()) for handle in handles]
+
+    def _end(self) -> None:
         for actor in self._actors:
             ray.kill(actor.handle)
-        self._cluster.close()
+        self._actors = []
 
 
 class _Spread:
@@ -213,10 +244,9 @@ class _Spread:
 
 
 def _start(
-    cluster: ClusterConnection, settings: ScaleSettings, own: GeneratorSettings, store: StoreSettings
+    cluster: ClusterConnection, settings: ScaleSettings, own: GeneratorSettings, store: StoreSettings, gpus: int
 ) -> list[Any]:
     """Starts the actors; Ray brings one that is lost back where there is room for it."""
-    gpus = cluster.gpus()
     count = settings.actors or gpus or max(1, cluster.cores() // settings.actor_cpus)
     threads = own.threads or (0 if gpus else settings.actor_cpus)
     actor = ray.remote(

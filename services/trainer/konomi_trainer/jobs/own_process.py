@@ -15,20 +15,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from konomi.errors import from_item
 from konomi_chassis.process import VARIABLE
 from konomi_trainer.base_models import device
 from konomi_trainer.configuration import Configuration
-from konomi_trainer.jobs.publishing import Publication, Reports
+from konomi_trainer.jobs.publishing import Reports
+from konomi_trainer.jobs.run_events import ENDINGS, RunEvents
 from konomi_trainer.jobs.run_files import RunFiles
 from konomi_trainer.jobs.run_process import KEPT, STOP
 from konomi_trainer.jobs.trainer import Artifacts, Listener, TrainedAdapter
-from konomi_trainer.methods.base import Files
-from konomi_trainer.training.loop import Progress, Stopped
 from konomi_trainer.training.ranks import looking, rank_lost
 
 LOOK_SECONDS, ENDING_SECONDS = 0.1, 20.0
-ENDINGS = frozenset({"done", "stopped", "failed"})
 
 
 class OwnProcessTrainer:
@@ -43,7 +40,7 @@ class OwnProcessTrainer:
             processes: how many the run is trained with; each sees one GPU, from `place` on.
             store: where the process leaves its files.
         """
-        self._home, self._place, self._processes, self._store = home, place, processes, store
+        self._home, self._place, self._processes, self._events = home, place, processes, RunEvents(store)
         self.files = RunFiles(home)
 
     def fit(
@@ -68,68 +65,52 @@ class OwnProcessTrainer:
             "configuration": asdict(configuration),
             "reports": asdict(reports or Reports()),
         }
-        with self._started(task) as child, _stopped_where_asked(child, listener):
-            for event in _events(child):
+        with started(task, self._place, self._processes) as child, _stopped_where_asked(child, listener):
+            for event in events(child):
                 if event["event"] in ENDINGS:
                     with suppress(subprocess.TimeoutExpired):
                         child.wait(ENDING_SECONDS)
-                    return self._ended(event)
-                self._tell(event, listener, child)
+                    return self._events.outcome(event)
+                if self._events.tell(event, listener):
+                    say(child, KEPT)
         raise rank_lost()
 
-    def _tell(self, event: dict[str, Any], listener: Listener, child: "subprocess.Popen[bytes]") -> None:
-        """Tells the listener of an event."""
-        if event["event"] == "phase":
-            listener.phase(event["name"])
-        elif event["event"] == "progress":
-            listener.progress(Progress(micro=0, step=event["step"], losses=[event["loss"]]))
-        else:
-            fields = {name: value for name, value in event.items() if name != "event"}
-            sheet = self._store.get(fields["sheet"]) if fields["sheet"] else None
-            listener.published(Publication(**{**fields, "files": self._files(fields["files"]), "sheet": sheet}))
-            _say(child, KEPT)
+    def close(self) -> None:
+        """Has joined nothing."""
 
-    def _ended(self, event: dict[str, Any]) -> TrainedAdapter:
-        """Returns what a run made, or raises why it made nothing."""
-        if event["event"] == "stopped":
-            raise Stopped
-        if event["event"] == "failed":
-            raise from_item(event["code"], event["reason"], event["message"])
-        files = self._files(event["files"])
-        assert files is not None
-        return TrainedAdapter(files, event["media_type"], event["metrics"])
 
-    def _files(self, digests: dict[str, Any] | None) -> Files | None:
-        if digests is None:
-            return None
-        companions = tuple(self._store.get(digest) for digest in digests["companions"])
-        return Files(self._store.get(digests["adapter"]), companions)
+@contextmanager
+def started(task: dict[str, Any], place: str, processes: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Starts the process of a run, which sees its own GPUs alone, and ends it with the context.
 
-    @contextmanager
-    def _started(self, task: dict[str, Any]) -> Iterator["subprocess.Popen[bytes]"]:
-        """Starts the process, which sees its own GPU alone, and ends it with the context."""
-        cpu = self._place == device.CPU
-        first = 0 if cpu else device.number(self._place)
-        gpus = [] if cpu else device.gpus()[first : first + self._processes]
-        seen = {device.VISIBLE: gpus[0]} if gpus else {}
-        child = subprocess.Popen(
-            [sys.executable, "-m", "konomi_trainer.jobs.run_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,  # two threads write words, each in one piece
-            env={**os.environ, **seen, VARIABLE: str(os.getpid())},
-        )
-        try:
-            task |= {"device": device.CPU if cpu else device.CUDA, "gpus": gpus}
-            _say(child, json.dumps(task))
-            yield child
-        finally:
-            child.kill()
-            for stream in (child.stdin, child.stdout):
-                with suppress(OSError):
-                    if stream is not None:
-                        stream.close()
-            child.wait()
+    It ends too with the thread that started it, which therefore is to stay as long.
+
+    Args:
+        task: what the process is told; see run_process.
+        place: device of the run: "cpu", "cuda" or "cuda:1".
+        processes: how many the run is trained with; each sees one GPU, from `place` on.
+    """
+    cpu = place == device.CPU
+    first = 0 if cpu else device.number(place)
+    gpus = [] if cpu else device.gpus()[first : first + processes]
+    seen = {device.VISIBLE: gpus[0]} if gpus else {}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "konomi_trainer.jobs.run_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,  # two threads write words, each in one piece
+        env={**os.environ, **seen, VARIABLE: str(os.getpid())},
+    )
+    try:
+        say(child, json.dumps({**task, "device": device.CPU if cpu else device.CUDA, "gpus": gpus}))
+        yield child
+    finally:
+        child.kill()
+        for stream in (child.stdin, child.stdout):
+            with suppress(OSError):
+                if stream is not None:
+                    stream.close()
+        child.wait()
 
 
 def wanted(setting: bool | str, place: str) -> bool:
@@ -137,7 +118,7 @@ def wanted(setting: bool | str, place: str) -> bool:
     return setting is True or (setting == "auto" and place != device.CPU)
 
 
-def _events(child: "subprocess.Popen[bytes]") -> Iterator[dict[str, Any]]:
+def events(child: "subprocess.Popen[bytes]") -> Iterator[dict[str, Any]]:
     """Yields what the process says, until it ends."""
     assert child.stdout is not None
     for line in child.stdout:
@@ -145,7 +126,8 @@ def _events(child: "subprocess.Popen[bytes]") -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _say(child: "subprocess.Popen[bytes]", words: str) -> None:
+def say(child: "subprocess.Popen[bytes]", words: str) -> None:
+    """Says a word, or the task, to the process."""
     assert child.stdin is not None
     with suppress(OSError, ValueError):  # it has ended, which its silence says
         child.stdin.write(f"{words}\n".encode())
@@ -158,7 +140,7 @@ def _stopped_where_asked(child: "subprocess.Popen[bytes]", listener: Listener) -
     def look(over: threading.Event) -> bool:
         stopping = listener.stopping()
         if stopping:
-            _say(child, STOP)
+            say(child, STOP)
         return stopping
 
     with looking(look, "stop", LOOK_SECONDS):

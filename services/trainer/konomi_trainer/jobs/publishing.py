@@ -94,13 +94,15 @@ class Publisher:
 class PublishedCheckpoints(Checkpoints):
     """Checkpoints that are published first."""
 
-    def __init__(self, folder: Path, fault: Callable[[str], None], publisher: Publisher) -> None:
-        """Uses `folder` as Checkpoints does."""
+    def __init__(
+        self, folder: Path, fault: Callable[[str], None], publisher: Publisher, committed: Callable[[int], None]
+    ) -> None:
+        """Uses `folder` as Checkpoints does; `committed` hears of the step of each that is there for good."""
         super().__init__(folder, fault)
-        self._publisher = publisher
+        self._publisher, self._committed = publisher, committed
 
     def save(self, step: int, tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, Any]) -> None:
-        """Publishes and then commits a checkpoint."""
+        """Publishes and then commits a checkpoint, and says so of all but the one that is made before any step."""
         if step:
             averaged = any(name.startswith("average/") for name in tensors)
             head = "average/" if averaged else "weight/"
@@ -109,6 +111,8 @@ class PublishedCheckpoints(Checkpoints):
             self._publisher(step, trained, sum(recent) / len(recent) if recent else 0.0)
             self.fault("checkpoint.after_publication")
         super().save(step, tensors, numbers)
+        if step:
+            self._committed(step)
 
 
 def contact_sheet(images: np.ndarray) -> bytes:

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,12 +15,15 @@ from typing import Any
 
 from konomi.errors import KonomiError
 from konomi_chassis.process import VARIABLE, die_with_parent, usable_cores
+from konomi_chassis.settings import StoreSettings
 from konomi_trainer.base_models import device
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.settings import TrainerSettings
 from konomi_trainer.training.ranks import Gather, Meeting, Ranks, alone, joined, watched
 
 ENDING_SECONDS = 20.0
+SENT = frozenset({"settings", "store"})
+"""Parts of a task by which a service on another machine says with which settings a run is trained."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,14 @@ class Seat:
     last_resort: Callable[[KonomiError], None] | None = None
 
 
-def gatherer(home: Path, settings: TrainerSettings, seat: Seat) -> Gather:
+def gatherer(home: Path, settings: TrainerSettings, seat: Seat, sent: Mapping[str, Any] | None = None) -> Gather:
     """Returns what gathers the processes a run is trained with.
 
     Args:
         home: where base models, artifacts and the cache are.
         settings: of the trainer; `processes` says how many.
         seat: of rank 0.
+        sent: settings of another machine's service, which the other ranks get too; see SENT.
     """
     if settings.processes == 1:
         return alone
@@ -54,6 +58,7 @@ def gatherer(home: Path, settings: TrainerSettings, seat: Seat) -> Gather:
     def gather(run: str, manifest_digest: str, configuration: Configuration) -> Iterator[Ranks]:
         meeting = Meeting.anywhere()
         task = {
+            **(sent or {}),
             "home": str(home),
             "run": run,
             "manifest_digest": manifest_digest,
@@ -78,6 +83,18 @@ def gatherer(home: Path, settings: TrainerSettings, seat: Seat) -> Gather:
     return gather
 
 
+def settings_of(task: dict[str, Any], place: str) -> tuple[TrainerSettings, StoreSettings]:
+    """Returns the settings of a task's process: those of the home it trains in, but where the task brings its own.
+
+    Args:
+        task: with `home`, and from a service on another machine `settings` and `store`.
+        place: the device.
+    """
+    home = Path(task["home"])
+    settings = TrainerSettings(**{**task.get("settings", {}), "home": home, "device": place})
+    return settings, StoreSettings(**{**task.get("store", {}), "home": home})
+
+
 def _start(task: dict[str, Any], gpu: str) -> subprocess.Popen[bytes]:
     seen = {device.VISIBLE: gpu} if gpu else {}
     child = subprocess.Popen(
@@ -98,13 +115,12 @@ def main() -> int:
     import torch
 
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
-    from konomi_chassis.settings import StoreSettings
     from konomi_chassis.storage.artifacts import ArtifactStore
     from konomi_trainer.base_models.catalogue import BaseCatalogue
     from konomi_trainer.jobs.trainer import Listener, Trainer
 
     home, number = Path(task["home"]), task["number"]
-    settings = TrainerSettings(home=home, device=device.CPU if task["cpu"] else device.CUDA)
+    settings, where = settings_of(task, device.CPU if task["cpu"] else device.CUDA)
     torch.set_num_threads(settings.threads or max(1, usable_cores() // task["count"]))
     decoder = Decoder(DecodeSettings(home=home))
 
@@ -114,7 +130,7 @@ def main() -> int:
         with joined(number, task["count"], Meeting(**task["meeting"]), gpu) as ranks:
             yield ranks
 
-    store = ArtifactStore(StoreSettings(home=home))
+    store = ArtifactStore(where)
     trainer = Trainer(store, BaseCatalogue(home, settings).load, lambda data: decoder.decode(data).pixels, home, gather)
     listener = Listener(lambda name: None, lambda progress: None, lambda: False)
     configuration = Configuration(**task["configuration"])

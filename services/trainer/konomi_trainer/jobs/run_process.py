@@ -10,29 +10,24 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from konomi.errors import KonomiError
 from konomi_chassis.process import die_with_parent, keep_freed_memory, usable_cores
 from konomi_chassis.storage.failpoints import failpoint
 from konomi_trainer.configuration import Configuration
 from konomi_trainer.jobs.publishing import Publication, Reports
+from konomi_trainer.jobs.shared_checkpoints import CheckpointStore, share
 from konomi_trainer.jobs.trainer import Listener, RunTrainer
 from konomi_trainer.jobs.worker import COMPANION_MEDIA_TYPE, failure_of
 from konomi_trainer.methods.base import Files
-from konomi_trainer.settings import TrainerSettings
+from konomi_trainer.training.checkpoints import Checkpoints
 from konomi_trainer.training.loop import Stopped
 
 STOP, KEPT = "stop", "kept"
 LOST = 70
-
-
-class FileStore(Protocol):
-    """The artifact store."""
-
-    def put(self, data: bytes, media_type: str) -> Any:
-        """Stores bytes durably; the answer has `.digest`."""
 
 
 class Conversation:
@@ -67,11 +62,11 @@ class Conversation:
         os._exit(LOST)
 
 
-def train(task: dict[str, Any], trainer: RunTrainer, store: FileStore, conversation: Conversation) -> None:
+def train(task: dict[str, Any], trainer: RunTrainer, store: CheckpointStore, conversation: Conversation) -> None:
     """Trains a run and says how it ended: "done", "stopped" or "failed".
 
     Args:
-        task: the run's id, manifest digest, configuration and reports.
+        task: the run's id, manifest digest, configuration and reports; `shares` where its checkpoints are artifacts.
         trainer: trains in this process.
         store: where files go.
         conversation: with the trainer that started this process.
@@ -84,12 +79,18 @@ def train(task: dict[str, Any], trainer: RunTrainer, store: FileStore, conversat
         conversation.say("published", **fields)
         conversation.wait_until_kept()
 
+    def committed(step: int) -> None:
+        if task.get("shares"):
+            shared = share(Checkpoints(trainer.files.checkpoints / task["run"]), step, store)
+            conversation.say("checkpoint", **asdict(shared))
+
     listener = Listener(
         lambda name: conversation.say("phase", name=name),
         lambda progress: conversation.say("progress", step=progress.step, loss=progress.mean_loss()),
         conversation.stopping,
         lambda point: failpoint(f"trainer.{point}"),
         published,
+        committed,
     )
     reports = Reports(**{**task["reports"], "prompts": tuple(task["reports"]["prompts"])})
     configuration = Configuration(**task["configuration"])
@@ -108,7 +109,7 @@ def failed(conversation: Conversation, error: KonomiError) -> None:
     conversation.say("failed", code=error.code.value[0], reason=error.reason, message=error.message)
 
 
-def _kept(store: FileStore, files: Files | None, media_type: str) -> dict[str, Any] | None:
+def _kept(store: CheckpointStore, files: Files | None, media_type: str) -> dict[str, Any] | None:
     """Stores an adapter's files and returns their digests."""
     if files is None:
         return None
@@ -135,18 +136,18 @@ def main() -> int:
     import torch
 
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
-    from konomi_chassis.settings import StoreSettings
     from konomi_chassis.storage.artifacts import ArtifactStore
     from konomi_trainer.base_models.catalogue import BaseCatalogue
-    from konomi_trainer.jobs.rank_process import Seat, gatherer
+    from konomi_trainer.jobs.rank_process import SENT, Seat, gatherer, settings_of
     from konomi_trainer.jobs.trainer import Trainer
 
     home = Path(task["home"])
-    settings = TrainerSettings(home=home, device=task["device"])
+    settings, where = settings_of(task, task["device"])
     torch.set_num_threads(settings.threads or usable_cores())
     conversation = Conversation(words, events)
-    store, decoder = ArtifactStore(StoreSettings(home=home)), Decoder(DecodeSettings(home=home))
-    gather = gatherer(home, settings, Seat(task["device"], task["gpus"], _give_up(conversation)))
+    store, decoder = ArtifactStore(where), Decoder(DecodeSettings(home=home))
+    seat = Seat(task["device"], task["gpus"], _give_up(conversation))
+    gather = gatherer(home, settings, seat, {name: task[name] for name in SENT & task.keys()})
     load = BaseCatalogue(home, settings).load
     trainer = Trainer(store, load, lambda data: decoder.decode(data).pixels, home, gather)
     try:

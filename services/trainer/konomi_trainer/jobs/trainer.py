@@ -44,7 +44,7 @@ class TrainedAdapter:
 class Listener:
     """How a run talks to its surroundings: phase, progress after each step, whether to stop, where a kill may hit.
 
-    `published` hears what the run publishes at its checkpoints.
+    `published` hears what the run publishes at its checkpoints, `committed` the step of each once it is durable.
     """
 
     phase: Callable[[str], None]
@@ -52,6 +52,7 @@ class Listener:
     stopping: Callable[[], bool]
     fault: Callable[[str], None] = lambda point: None
     published: Callable[[Publication], None] = lambda publication: None
+    committed: Callable[[int], None] = lambda step: None
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class _TrainingJob:
 
 
 class RunTrainer(Protocol):
-    """What trains runs: in this process, or in one that ends with the run."""
+    """What trains runs: in this process, in one that ends with the run, or on another machine."""
 
     def fit(
         self,
@@ -82,6 +83,9 @@ class RunTrainer(Protocol):
     @property
     def files(self) -> RunFiles:
         """What runs leave in the home."""
+
+    def close(self) -> None:
+        """Leaves what was joined for the work."""
 
 
 class Trainer:
@@ -132,6 +136,9 @@ class Trainer:
             job = _TrainingJob(run, manifest_digest, configuration, listener, reports or Reports(), ranks)
             return self._fit(job)
 
+    def close(self) -> None:
+        """Has joined nothing."""
+
     def _fit(self, job: "_TrainingJob") -> TrainedAdapter:
         configuration, listener, reports = job.configuration, job.listener, job.reports
         listener.phase("loading")
@@ -153,8 +160,8 @@ class Trainer:
         }
         folder = self.files.checkpoints / job.run
         publisher = Publisher(prepared, reports, sampler, record, listener.published)
-        first = job.ranks.first
-        checkpoints = PublishedCheckpoints(folder, listener.fault, publisher) if first else OthersCheckpoints(folder)
+        published = PublishedCheckpoints(folder, listener.fault, publisher, listener.committed)
+        checkpoints = published if job.ranks.first else OthersCheckpoints(folder)
         compiler = base.compiler(configuration.steps, self.files.cache.folder)
 
         def report(progress: Progress) -> None:

@@ -80,10 +80,11 @@ class Worker:
         self._wake.set()
         self.board.close()
 
-    def join(self) -> None:
+    def close(self) -> None:
         """Waits until the thread has ended, 25 s at most: a run that is cut off goes on at the next start."""
         if self._thread.is_alive():
             self._thread.join(25.0)
+        self._trainer.close()
 
     def _work(self) -> None:
         while not self._closing.is_set():

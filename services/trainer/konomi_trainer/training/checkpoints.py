@@ -39,19 +39,28 @@ class Checkpoints:
 
     def save(self, step: int, tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, Any]) -> None:
         """Commits a checkpoint durably, then drops all but the newest two."""
-        new = [place for place in (self.folder, *self.folder.parents) if not place.exists()]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for place in new:
-            _sync_folder(place.parent)
         data = pack(tensors)
-        self._write(self._path(step, "safetensors"), data)
-        self.fault("checkpoint.after_tensors")
         record = {"schema": SCHEMA, "step": step, "sha256": _digest(data, dict(numbers)), "numbers": dict(numbers)}
-        self._write(self._path(step, "json"), json.dumps(record, sort_keys=True).encode())
+        self.adopt(step, data, json.dumps(record, sort_keys=True).encode())
         self.fault("checkpoint.after_commit")
         for old in self.steps()[:-KEPT]:
             self._path(old, "json").unlink(missing_ok=True)
             self._path(old, "safetensors").unlink(missing_ok=True)
+
+    def adopt(self, step: int, tensors: bytes, record: bytes) -> None:
+        """Writes the two files of a checkpoint durably, the one that commits it last; see `files`."""
+        make_folder_durably(self.folder)
+        self._write(self._path(step, "safetensors"), tensors)
+        self.fault("checkpoint.after_tensors")
+        self._write(self._path(step, "json"), record)
+
+    def files(self, step: int) -> tuple[bytes, bytes]:
+        """Returns the two files of a checkpoint: its tensors, and the record that commits it.
+
+        Raises:
+            OSError: there is none of this step.
+        """
+        return self._path(step, "safetensors").read_bytes(), self._path(step, "json").read_bytes()
 
     def newest(self) -> Checkpoint | None:
         """Returns the newest complete checkpoint, or None where there is none."""
@@ -104,6 +113,14 @@ class OthersCheckpoints(Checkpoints):
 
 def _digest(data: bytes, numbers: Mapping[str, Any]) -> str:
     return hashlib.sha256(data + json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+
+
+def make_folder_durably(folder: Path) -> None:
+    """Makes a folder and those above it, all of which outlive a loss of power."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in new:
+        _sync_folder(place.parent)
 
 
 def write_durably(path: Path, data: bytes, fault: Callable[[], None] = lambda: None) -> None:

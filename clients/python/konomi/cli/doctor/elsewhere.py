@@ -1,4 +1,4 @@
-"""The check of `konomi doctor` for what the settings name outside the home: a PostgreSQL database, a bucket."""
+"""The check of `konomi doctor` for what the settings name outside the home: PostgreSQL, a bucket, a Ray cluster."""
 
 import json
 import os
@@ -18,7 +18,9 @@ from konomi.i18n.catalogue import N_, text
 SECONDS = 120
 NAMED = (("database", "KONOMI_DATABASE_URL"), ("store", "KONOMI_STORE_URL"))
 """Tables of konomi.toml whose `url` names something elsewhere, and their variables."""
-KINDS = {"database": N_("database"), "bucket": N_("bucket")}
+EXECUTORS = ("executor", "train_executor", "embed_executor")
+"""Settings of the table [scale] that name a cluster where they are "ray"."""
+KINDS = {"database": N_("database"), "bucket": N_("bucket"), "cluster": N_("cluster")}
 
 
 class ReachedLine(TypedDict):
@@ -32,7 +34,7 @@ class ReachedLine(TypedDict):
 
 
 def elsewhere(home: Home, environment: Mapping[str, str] | None = None) -> Iterator[Finding]:
-    """Yields whether database and bucket answer; nothing where the home stands on itself alone."""
+    """Yields whether database, bucket and cluster answer; nothing where the home stands on itself alone."""
     if missing("rater") or not _named(home, os.environ if environment is None else environment):
         return
     command = [sys.executable, "-m", "konomi_chassis", "reach", "--home", str(home.root)]
@@ -40,7 +42,7 @@ def elsewhere(home: Home, environment: Mapping[str, str] | None = None) -> Itera
         ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         yield Finding(
-            "elsewhere", "fail", text("database or bucket did not answer within {seconds} s", seconds=SECONDS)
+            "elsewhere", "fail", text("database, bucket or cluster did not answer within {seconds} s", seconds=SECONDS)
         )
         return
     yield from (_finding(json.loads(line)) for line in ran.stdout.splitlines())
@@ -62,7 +64,8 @@ def _named(home: Home, environment: Mapping[str, str]) -> bool:
         tables = tomllib.loads(home.configuration.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError):
         tables = {}
-    return any(
-        environment.get(variable) or (isinstance(tables.get(name), dict) and tables[name].get("url"))
-        for name, variable in NAMED
+    table = {name: value for name, value in tables.items() if isinstance(value, dict)}
+    return any(environment.get(variable) or table.get(name, {}).get("url") for name, variable in NAMED) or any(
+        "ray" in (environment.get(f"KONOMI_SCALE_{name.upper()}"), table.get("scale", {}).get(name))
+        for name in EXECUTORS
     )
