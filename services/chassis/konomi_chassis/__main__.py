@@ -16,7 +16,7 @@ from konomi.errors import FailedPrecondition, KonomiError
 from konomi.settings import default_home
 from konomi_chassis.auth.tokens import SCOPES, issue_token, revoke_tokens, rotate_owner_token
 from konomi_chassis.cluster.settings import ScaleSettings
-from konomi_chassis.health_probe import probe
+from konomi_chassis.rpc.health_probe import probe
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.examination import examine_artifacts, examine_databases

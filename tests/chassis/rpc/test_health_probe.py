@@ -5,7 +5,7 @@ import trustme
 
 from konomi.errors import InvalidArgument, Unavailable
 from konomi_chassis.__main__ import main
-from konomi_chassis.health_probe import probe
+from konomi_chassis.rpc.health_probe import probe
 from tests.chassis.conftest import Recorder
 
 
