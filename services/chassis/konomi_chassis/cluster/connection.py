@@ -1,7 +1,7 @@
 """A process's place in a Ray cluster, and what its actors answer, lost ones among them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -74,6 +74,11 @@ def answer(ref: Any, timeout: float | None = None) -> Any:
         return None
     except LOST:
         return None
+
+
+def first_answered(refs: Sequence[Any], seconds: float) -> list[Any]:
+    """Returns the answer that came first, or none where none comes within so many seconds."""
+    return list(ray.wait(list(refs), num_returns=1, timeout=seconds)[0])
 
 
 def _join(address: str) -> bool:
