@@ -8,76 +8,88 @@ from konomi_chassis.cluster.pool import ActorPool
 from konomi_chassis.cluster.settings import ScaleSettings
 
 
-class Actors:
+class Place:
     """A stand-in for a cluster: numbers for handles."""
 
     def __init__(self) -> None:
-        self.started, self.ended, self.all_ended = 0, [], threading.Event()
+        self.joined, self.left, self.started, self.ended, self.idle = 0, 0, 0, [], threading.Event()
 
-    def start(self) -> int:
+    def pool(self, idle_seconds: float) -> ActorPool:
+        return ActorPool(self.join, self.start, self.ended.append, idle_seconds)
+
+    def join(self) -> "Place":
+        self.joined += 1
+        return self
+
+    def start(self, cluster: "Place") -> int:
+        assert cluster is self
         self.started += 1
         return self.started
 
-    def end(self, handle: int) -> None:
-        self.ended.append(handle)
-        if len(self.ended) == self.started:
-            self.all_ended.set()
+    def close(self) -> None:
+        self.left += 1
+        self.idle.set()
 
 
 def test_actors_are_started_as_far_as_they_are_needed_and_kept_while_anybody_needs_them() -> None:
-    actors = Actors()
-    pool = ActorPool(actors.start, actors.end, 3600.0)
-    with pool.at_work(1) as one:
-        with pool.at_work(3) as three:
-            assert one == [1] and three == [1, 2, 3]
-        assert not actors.ended
-    with pool.at_work(2) as again:
-        assert again == [1, 2] and actors.started == 3
+    place = Place()
+    pool = place.pool(3600.0)
+    assert place.joined == 0, "nobody needs it yet"
+    with pool.at_work() as cluster:
+        assert cluster is place and pool.actors(1) == [1]
+        with pool.at_work():
+            assert pool.actors(3) == [1, 2, 3]
+    with pool.at_work():
+        assert pool.actors(2) == [1, 2]
+    assert (place.joined, place.left, place.started, place.ended) == (1, 0, 3, [])
     pool.close()
-    assert sorted(actors.ended) == [1, 2, 3]
+    assert sorted(place.ended) == [1, 2, 3] and place.left == 1
 
 
 def test_they_end_some_time_after_the_last_work_and_come_back_with_the_next() -> None:
-    actors = Actors()
-    pool = ActorPool(actors.start, actors.end, 0.0)
-    with pool.at_work(2):
-        pass
-    assert actors.all_ended.wait(60) and sorted(actors.ended) == [1, 2]
-    with pool.at_work(1) as fresh:
-        assert fresh == [3]
+    place = Place()
+    pool = place.pool(0.0)
+    with pool.at_work():
+        pool.actors(2)
+    assert place.idle.wait(60) and sorted(place.ended) == [1, 2] and place.left == 1
+    with pool.at_work():
+        assert pool.actors(1) == [3] and place.joined == 2
     pool.close()
 
 
 def test_whoever_comes_before_they_end_keeps_them() -> None:
-    actors = Actors()
-    pool = ActorPool(actors.start, actors.end, 3600.0)
-    with pool.at_work(1):
-        pass
+    place = Place()
+    pool = place.pool(3600.0)
+    with pool.at_work():
+        pool.actors(1)
     uses = pool._uses
-    with pool.at_work(1):
+    with pool.at_work():
         pool._end_idle(uses)
         pool._end_idle(uses + 1)
-        assert not actors.ended
+        assert not place.ended
     pool._end_idle(uses)
-    assert not actors.ended, "the wait began anew"
+    assert not place.ended and not place.left, "the wait began anew"
     pool._end_idle(pool._uses)
-    assert actors.ended == [1]
+    assert place.ended == [1] and place.left == 1
     pool.close()
 
 
-def test_a_start_that_fails_leaves_nobody_at_work() -> None:
-    actors = Actors()
+def test_where_there_is_no_cluster_nobody_is_at_work_and_the_next_tries_again() -> None:
+    place, missing = Place(), [OSError("no cluster")]
 
-    def fails() -> int:
-        if actors.started:
-            raise OSError("no cluster")
-        return actors.start()
+    def join() -> Place:
+        if missing:
+            raise missing.pop()
+        return place.join()
 
-    pool = ActorPool(fails, actors.end, 3600.0)
-    with pytest.raises(OSError, match="no cluster"), pool.at_work(2):
+    pool = ActorPool(join, place.start, place.ended.append, 3600.0)
+    with pytest.raises(OSError, match="no cluster"), pool.at_work():
         pass
+    with pool.at_work():
+        assert pool.actors(1) == [1]
     pool._end_idle(pool._uses)
-    assert actors.ended == [1]
+    assert place.ended == [1] and place.left == 1
+    pool.close()
 
 
 @pytest.mark.parametrize(

@@ -1,49 +1,73 @@
 """Actors that are there while there is work: started with the first, ended some seconds after the last.
 
-An actor that stays for ever holds its GPU and cores for ever, and whatever else runs on the cluster waits for them.
+An actor that stays for ever holds its GPU and cores for ever, and whatever else runs on the cluster waits for them. The
+cluster itself is left with the last actor: Ray ends the process of whoever is in it a minute after its head is lost.
 """
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 
-class ActorPool:
+class Joined(Protocol):
+    """A place in a cluster."""
+
+    def close(self) -> None:
+        """Leaves it."""
+
+
+Cluster = TypeVar("Cluster", bound=Joined)
+
+
+class ActorPool(Generic[Cluster]):
     """Actors that several requests share; safe to use from many threads.
 
     Args:
+        join: joins the cluster.
         start: starts an actor and returns its handle at once, before the actor is there.
         end: ends an actor by its handle.
         idle_seconds: without any request, after which all are ended.
     """
 
-    def __init__(self, start: Callable[[], Any], end: Callable[[Any], None], idle_seconds: float) -> None:
-        self._start, self._end, self._idle_seconds = start, end, idle_seconds
+    def __init__(
+        self,
+        join: Callable[[], Cluster],
+        start: Callable[[Cluster], Any],
+        end: Callable[[Any], None],
+        idle_seconds: float,
+    ) -> None:
+        self._join, self._start, self._end, self._idle_seconds = join, start, end, idle_seconds
         self._lock = threading.Lock()
+        self._cluster: Cluster | None = None
         self._handles: list[Any] = []
         self._users, self._uses = 0, 0
         self._timer: threading.Timer | None = None
 
     @contextmanager
-    def at_work(self, count: int) -> Iterator[list[Any]]:
-        """Gives the handles of so many actors, starting what lacks; none ends meanwhile."""
+    def at_work(self) -> Iterator[Cluster]:
+        """Gives the cluster, joined now where it is not; it is not left, and no actor ends, meanwhile.
+
+        Raises:
+            FailedPrecondition: what joining raises.
+        """
         with self._lock:
+            cluster = self._cluster = self._cluster or self._join()
             self._users, self._uses = self._users + 1, self._uses + 1
-            try:
-                while len(self._handles) < count:
-                    self._handles.append(self._start())
-            except BaseException:
-                self._users -= 1
-                raise
-            given = self._handles[:count]
         try:
-            yield given
+            yield cluster
         finally:
             self._rest()
 
+    def actors(self, count: int) -> list[Any]:
+        """Returns the handles of so many actors, starting what lacks; call it at work."""
+        with self._lock:
+            while self._cluster is not None and len(self._handles) < count:
+                self._handles.append(self._start(self._cluster))
+            return self._handles[:count]
+
     def close(self) -> None:
-        """Ends all actors, whatever they do."""
+        """Ends all actors, whatever they do, and leaves the cluster."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
@@ -69,3 +93,6 @@ class ActorPool:
     def _end_all(self) -> None:
         while self._handles:
             self._end(self._handles.pop())
+        if self._cluster is not None:
+            self._cluster.close()
+            self._cluster = None

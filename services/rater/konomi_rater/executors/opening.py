@@ -14,10 +14,10 @@ from konomi_rater.settings import RaterSettings
 def open_executor(settings: ScaleSettings, embedders: Embedders, own: RaterSettings) -> EmbeddingExecutor | None:
     """Returns who embeds the images that join a taste; None for the queue of this process.
 
-    A rater that only reads embeds none, so it joins no cluster. Whoever gets an executor closes it; its actors are
-    started with the first images, so that a rater nobody feeds takes nothing of the cluster. What an actor lacks is
-    therefore said with these (ACTOR_FAILED, EMBEDDER_DIFFERS), and only what is wrong with cluster, store or
-    installation here before anything is served.
+    A rater that only reads embeds none. Whoever gets an executor closes it; it joins the cluster with the first images,
+    so that a rater serves labels and scores while there is no cluster. What is wrong with cluster, store or an actor
+    is therefore said with these images (CLUSTER_MISSING, CLUSTER_OPEN, STORE_NOT_SHARED, ACTOR_FAILED,
+    EMBEDDER_DIFFERS), and only that Ray is not installed before anything is served.
 
     Args:
         settings: who it is to be, and where.
@@ -25,8 +25,7 @@ def open_executor(settings: ScaleSettings, embedders: Embedders, own: RaterSetti
         own: the rater's settings, which actors get too.
 
     Raises:
-        FailedPrecondition: Ray is not installed, there is no cluster, anybody could use it, or its machines have no
-            store in common.
+        FailedPrecondition: Ray is not installed.
     """
     if settings.embed_executor == "local" or own.read_only:
         return None

@@ -42,12 +42,11 @@ class RayEmbedding:
         environment: of this process, for what it says of Ray's tokens and TLS.
         clock: seconds that only grow.
 
-    Attributes:
-        portion: images worth asking for at once.
-        lost, redone: how often an actor was lost, and the batches that went back to the queue because of it.
+    It joins the cluster with the first images and leaves it when it has been idle, so that what becomes of the cluster
+    meanwhile is nothing to whoever grades.
 
-    Raises:
-        FailedPrecondition: there is no cluster, anybody could use it, or its machines have no store in common.
+    Attributes:
+        lost, redone: how often an actor was lost, and the batches that went back to the queue because of it.
     """
 
     def __init__(
@@ -59,17 +58,17 @@ class RayEmbedding:
         environment: Mapping[str, str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._embedders, self._settings, self._own, self._store = embedders, settings, own, store
-        self._clock, self._closed = clock, False
+        self._embedders, self._settings, self._own = embedders, settings, own
+        self._store, self._environment, self._clock = store, environment, clock
         self._fingerprints = Fingerprints(embedders.folder)
-        self._cluster = ClusterConnection(settings, store, environment)
-        self._pool = ActorPool(self._start, ray.kill, settings.embed_idle_seconds)
+        self._pool = ActorPool(self._join, self._start, ray.kill, settings.embed_idle_seconds)
+        self._closed, self._count = False, settings.embed_actors or 1
         self.lost, self.redone = 0, 0
 
     @property
     def portion(self) -> int:
-        """Images worth asking for at once: some batches for every actor the cluster has room for."""
-        return min(MOST_AT_ONCE, self._count() * ROUNDS * self._settings.embed_batch_images)
+        """Images worth asking for at once: some batches for every actor the cluster had room for when last seen."""
+        return min(MOST_AT_ONCE, self._count * ROUNDS * self._settings.embed_batch_images)
 
     def embed(self, embedder: str, digests: Sequence[str], caller: Caller) -> list[Embedded | KonomiError]:
         """Embeds stored images: of each, in order, its vector or what is wrong with it.
@@ -77,52 +76,59 @@ class RayEmbedding:
         Raises:
             Cancelled: the caller went away.
             Unavailable: no actor answered for `patience_seconds`, or all were lost again and again before any was done.
-            FailedPrecondition: the embedder's files are missing, here or on a machine, or differ there.
+            FailedPrecondition: the embedder's files are missing, here or on a machine, or differ there; there is no
+                cluster, anybody could use it, or its machines have no store in common.
         """
         self._embedders.check(embedder)
-        fingerprint = self._fingerprints.of(embedder)
-        kept = GPU_KEPT if self._gpus() else KEPT
-        batches = split(digests, self._count(), self._settings.embed_batch_images, kept)
-        results: list[Embedded | KonomiError] = []
-        found: dict[int, EmbeddedBatch] = {}
-        with self._pool.at_work(min(self._count(), len(batches))) as handles:
+        work = _work(embedder, self._fingerprints.of(embedder), caller.name)
+        with self._pool.at_work() as cluster:
+            kept, count = GPU_KEPT if self._gpus(cluster) else KEPT, self._room(cluster)
+            batches = split(digests, count, self._settings.embed_batch_images, kept)
             # Actors of this request's own, away until they say that they are there: one that waits for a GPU others
             # hold is given nothing.
+            handles = self._pool.actors(min(count, len(batches)))
             actors = [Actor(handle, away_since=self._clock()) for handle in handles]
-            work = _work(embedder, fingerprint, caller.name)
-            spread = BatchSpread(actors, batches, work, self._settings.patience_seconds, self._clock)
-            try:
-                for batch, outcome in spread.run(lambda: caller.ended or self._closed):
-                    if outcome.error is not None:
-                        raise outcome.error
-                    found[batch.start] = outcome
-            finally:
-                self.lost, self.redone = self.lost + spread.lost, self.redone + spread.redone
-                spread.stop()
-        for batch in batches:
-            results += found[batch.start].results
-        return results
+            found = self._spread(
+                BatchSpread(actors, batches, work, self._settings.patience_seconds, self._clock), caller
+            )
+        return [result for batch in batches for result in found[batch.start].results]
 
     def close(self) -> None:
         """Ends the actors and leaves the cluster."""
         self._closed = True
         self._pool.close()
-        self._cluster.close()
 
-    def _gpus(self) -> int:
-        return 0 if self._own.embedder_device == "cpu" else self._cluster.gpus()
+    def _spread(self, spread: BatchSpread[DigestBatch], caller: Caller) -> dict[int, EmbeddedBatch]:
+        """Returns what came of each batch, by its start; raises why one came to nothing."""
+        found: dict[int, EmbeddedBatch] = {}
+        try:
+            for batch, outcome in spread.run(lambda: caller.ended or self._closed):
+                if outcome.error is not None:
+                    raise outcome.error
+                found[batch.start] = outcome
+        finally:
+            self.lost, self.redone = self.lost + spread.lost, self.redone + spread.redone
+            spread.stop()
+        return found
 
-    def _count(self) -> int:
+    def _join(self) -> ClusterConnection:
+        return ClusterConnection(self._settings, self._store, self._environment)
+
+    def _gpus(self, cluster: ClusterConnection) -> int:
+        return 0 if self._own.embedder_device == "cpu" else cluster.gpus()
+
+    def _room(self, cluster: ClusterConnection) -> int:
         """Returns how many actors there may be by now, on a cluster that may have grown or shrunk."""
-        settings = self._settings
-        return settings.embedding_actors(self._gpus() or max(1, self._cluster.cores() // settings.actor_cpus))
+        places = self._gpus(cluster) or max(1, cluster.cores() // self._settings.actor_cpus)
+        self._count = self._settings.embedding_actors(places)
+        return self._count
 
-    def _start(self) -> Any:
+    def _start(self, cluster: ClusterConnection) -> Any:
         """Starts an actor, which Ray brings back when it is lost and there is room for it."""
-        gpus = self._gpus()
+        gpus = self._gpus(cluster)
         device = "auto" if gpus else "cpu"  # Ray shows an actor the one GPU it has
         own = self._own.model_copy(update={"embedder_device": device})
-        decoders = max(1, self._cluster.cores() // self._count())  # children decode on the actor's own machine
+        decoders = max(1, cluster.cores() // self._count)  # children decode on the actor's own machine
         actor = ray.remote(
             num_cpus=self._settings.actor_cpus,
             num_gpus=1 if gpus else 0,
