@@ -1,6 +1,7 @@
 """A process's place in a Ray cluster, and what its actors answer, lost ones among them."""
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from konomi_chassis.cluster.exposure import check_common_store, check_exposure
 from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.settings import StoreSettings
 
+KNOCK_SECONDS = 10.0
+"""For which the head of a cluster may take to accept a connection."""
 LOST = (exceptions.RayActorError, exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.WorkerCrashedError)
 """What Ray raises for an answer that will never come, because its actor or its machine is gone."""
 
@@ -86,11 +89,19 @@ def _join(address: str) -> bool:
     if ray.is_initialized():
         return False
     try:
+        _knock(address)
         ray.init(address=address, namespace="konomi", log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise FailedPrecondition(
             f'There is no Ray cluster at "{address}". Start one with `ray start --head` on one machine and '
             "`ray start --address=HOST:6379` on the others, or set [scale] address.",
             reason="CLUSTER_MISSING",
         ) from error
     return True
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens at an address: Ray itself would wait for ever, deaf to signals."""
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
