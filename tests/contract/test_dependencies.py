@@ -36,6 +36,7 @@ BEHIND: Mapping[str, str] = {
     "konomi_generator": "generator",
     "konomi_chassis.cluster.connection": "ray",
     "konomi_generator.executors.ray_executor": "ray",
+    "konomi_rater.executors.ray_executor": "ray",
     "konomi_trainer": "trainer",
     "konomi_trainer.executors.cluster_trainer": "ray",
     "konomi_starter": "starter",

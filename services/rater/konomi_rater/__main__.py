@@ -36,17 +36,21 @@ def limit_threads(count: int) -> None:
 def _workspace(server: "ServerSettings", store: "ArtifactStore", settings: "RaterSettings") -> "Workspace":
     from functools import partial
 
+    from konomi_chassis.cluster.settings import ScaleSettings
     from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
     from konomi_chassis.settings import DatabaseSettings
     from konomi_chassis.storage.database import open_for_role, open_to_follow
-    from konomi_rater.embedding.device import Placement
+    from konomi_rater.embedding.device import placement
     from konomi_rater.embedding.registry import Embedders
+    from konomi_rater.executors.opening import open_executor
     from konomi_rater.replica.following import read_only
     from konomi_rater.storage.schema import SCHEMA
     from konomi_rater.usecases.workspace import Parts, Workspace
 
     limit_threads(settings.embedder_threads)
     database = DatabaseSettings(home=server.home)
+    embedders = Embedders(server.home / "models", placement(settings))
+    executor = open_executor(ScaleSettings(home=server.home), embedders, settings)
     return Workspace(
         Parts(
             engine=open_to_follow(database, SCHEMA, partial(read_only, settings.writer))
@@ -54,17 +58,10 @@ def _workspace(server: "ServerSettings", store: "ArtifactStore", settings: "Rate
             else open_for_role(database, SCHEMA),
             store=store,
             decoder=Decoder(DecodeSettings(home=server.home)),
-            embedders=Embedders(
-                server.home / "models",
-                Placement(
-                    settings.embedder_device,
-                    settings.embedder_threads,
-                    0 if settings.embed_batch == "auto" else settings.embed_batch,
-                    settings.embedder_precision,
-                ),
-            ),
+            embedders=embedders,
             settings=settings,
             clock=time.time,
+            executor=executor,
         )
     )
 

@@ -1,4 +1,4 @@
-"""Scale: drawing on two actors over one, a lost node, labels on PostgreSQL, scores of two replicas: make bench-scale.
+"""Scale: drawing and embedding on two actors over one, a lost node, labels on PostgreSQL, replicas: make bench-scale.
 
 Every ratio is taken in turns within one run, as often as `--repeats` says, and filed with its spread: on a machine that
 does other things too the ratios of single turns differ by tens of per cent. Actors and replicas are pinned to a core
@@ -38,11 +38,12 @@ driver_seconds: list[float] = []
 def main() -> None:
     """Measures what is asked for and files it."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--only", default="P12,P15,P16,P17")
+    options.add_argument("--only", default="P12,P12e,P15,P16,P17")
     options.add_argument("--repeats", type=int, default=5)
     given = options.parse_args()
     sections: dict[str, Callable[[int], list[dict[str, Any]]]] = {
         "P12": drawing,
+        "P12e": embedded,
         "P15": labels,
         "P16": scoring,
         "P17": lambda _: simulated(),
@@ -117,6 +118,13 @@ def drawing(repeats: int) -> list[dict[str, Any]]:
             decoder.close()
             cluster.shutdown()
     return _drawing_rows(found)
+
+
+def embedded(repeats: int) -> list[dict[str, Any]]:
+    """P12e: the same of embedding."""
+    from tests.benchmarks.scale.embedding_on_actors import embedding
+
+    return embedding(repeats)
 
 
 def drawn(executor: Any, seed: int, actors: int, during: Callable[[int], None] = lambda done: None) -> float:

@@ -45,6 +45,16 @@ def test_a_row_that_is_kept_is_the_same_bits_beside_any_others_in_half_precision
     assert np.array_equal(together[-5:], opened.embed(PICTURES, keep=True))
 
 
+def test_a_pass_that_is_filled_up_lies_in_memory_as_a_full_one_does(tmp_path) -> None:
+    """Another layout of the same numbers rounds otherwise: seen with the starter's patches, too few here to show it."""
+    write_second_model(tmp_path)
+    opened = Embedders(tmp_path, Placement("cpu", 1, 1)).open(SECOND)
+    pixels = torch.zeros((16, opened.fit.height, opened.fit.width, 3), dtype=torch.uint8)
+    full, filled = opened._on_device(pixels, 16), opened._on_device(pixels[:5], 16)
+    assert filled.shape == full.shape and filled.stride() == full.stride()
+    assert torch.equal(filled, full)
+
+
 def test_bytes_normalised_on_the_device_are_the_host_s_bits(tmp_path) -> None:
     prepare = Embedders(tmp_path, CPU).open(write_second_model(tmp_path))._prepare
     stacked = prepare.stacked(PICTURES)

@@ -79,6 +79,9 @@ OF_REASON: Mapping[str, str] = {
     "EMBEDDER_CHANGED": N_("The embedder of this taste has changed meanwhile; try again."),
     "FAVOURITES_FULL": N_("There is room for 5000 favourites; take some off first."),
     "EMBEDDER_CHANGING": N_("The embedder of this taste is being changed; wait until that is done."),
+    "EMBEDDER_DIFFERS": N_(
+        "A machine of the cluster has another embedder of this name: copy the folder models of the home there."
+    ),
     "EMBEDDER_MISSING": N_("The embedder of this taste is not installed here; konomi doctor says how to get it."),
     "EMBEDDER_UNKNOWN": N_("There is no such embedder here; konomi rater embedder lists those there are."),
     "EXTRA_MISSING": N_("A library is missing here; konomi doctor says how to install it."),

@@ -1,6 +1,7 @@
 """A Ray cluster that does the work of a service: what all services that use one share.
 
 `settings` is the table [scale], which says what runs there; `exposure` refuses a cluster that anybody on the network
-could use, or whose machines have no store in common; `connection` joins it and tells a lost actor from an answer. It
-is imported only where Ray is asked for.
+could use, or whose machines have no store in common; `connection` joins it and tells a lost actor from an answer, and
+`spreading` hands batches of work to its actors, whatever the work; a `pool` has them only while there is any. What
+imports Ray, `connection` and with it `spreading`, is imported only where Ray is asked for.
 """

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -15,7 +15,8 @@ from konomi_chassis.settings import StoreSettings
 
 LOST = (exceptions.RayActorError, exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.WorkerCrashedError)
 """What Ray raises for an answer that will never come, because its actor or its machine is gone."""
-LISTENS_SECONDS = 5.0
+LISTENS_SECONDS = 10.0
+"""For which the head of a cluster may take to accept a connection."""
 
 
 class ClusterConnection:
@@ -95,6 +96,11 @@ def _check_listens(address: str) -> None:
             except OSError as error:
                 last = error
         raise last
+
+
+def first_answered(refs: Sequence[Any], seconds: float) -> list[Any]:
+    """Returns the answer that came first, or none where none comes within so many seconds."""
+    return list(ray.wait(list(refs), num_returns=1, timeout=seconds)[0])
 
 
 def _join(address: str) -> bool:

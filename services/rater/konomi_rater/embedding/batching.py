@@ -16,6 +16,7 @@ from konomi.errors import ResourceExhausted, Unavailable
 from konomi_chassis.decoding.worker_process import Decoded, Least
 from konomi_rater.embedding.joined import Embedder
 from konomi_rater.embedding.requests import Caller, Embedded, EmbeddingRequest, ImageSource
+from konomi_rater.settings import RaterSettings
 
 T = TypeVar("T")
 
@@ -81,6 +82,11 @@ class QueueLimits:
     decoders: int
     images: int
     bytes: int
+
+
+def queue_limits(settings: RaterSettings, batch: int, decoders: int) -> QueueLimits:
+    """Returns the bounds the settings give: how many pass at once depends on the device, which they may leave open."""
+    return QueueLimits(batch, decoders, settings.queue_images, settings.queue_mebibytes << 20)
 
 
 @dataclass(frozen=True)

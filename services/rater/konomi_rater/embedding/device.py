@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from konomi_rater.embedding.names import AUTO, FP32
+from konomi_rater.settings import RaterSettings
 
 if TYPE_CHECKING:  # torch is imported where something is asked of it: a placement is known before it is settled
     import torch
@@ -53,6 +54,12 @@ class Placement:
 
         dtype: torch.dtype = getattr(torch, DTYPES[self.precision])
         return dtype
+
+
+def placement(settings: RaterSettings) -> Placement:
+    """Returns what the settings say of it; not settled yet."""
+    batch = 0 if settings.embed_batch == "auto" else settings.embed_batch
+    return Placement(settings.embedder_device, settings.embedder_threads, batch, settings.embedder_precision)
 
 
 def settled(asked: Placement) -> Placement:

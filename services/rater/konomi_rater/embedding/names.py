@@ -34,6 +34,8 @@ AUTO = "auto"
 MOST_JOINED = 2
 IN_FOLDER = "open_clip_model.safetensors"
 """Weights in a folder of their own, as they are published."""
+CONFIG = "open_clip_config.json"
+"""Beside weights of a model open_clip does not know."""
 SPACES: Mapping[str, str] = {LITE: f"{LITE}#224-bicubic-0.875+early3-0.75/1"}
 """Embedder to the space of its vectors, where weights, preparation or pooling are konomi's own choice: another choice
 is another space, so no vector of the one is ever taken for one of the other."""

@@ -17,9 +17,9 @@ from konomi.errors import FailedPrecondition
 from konomi_chassis.models.diffusers_folder import read_json
 from konomi_chassis.models.safetensors_check import Header, check_file
 from konomi_rater.embedding.device import Placement
+from konomi_rater.embedding.names import CONFIG
 from konomi_rater.embedding.tower import Preparation, ResizeRule, TextTower, TorchEmbedder
 
-CONFIG = "open_clip_config.json"
 FLOATS = frozenset({"F32", "F16", "BF16"})
 COUNTERS = frozenset({"I64", "I32"})
 """Dtypes of buffers that count or number things, such as position ids."""

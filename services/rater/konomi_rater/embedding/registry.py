@@ -128,7 +128,7 @@ class Embedders:
         """Returns the embedders whose files are on this machine, best first: open_clip models, timm's packaged one."""
         embedders, open_clip = [], self._libraries().open_clip
         for name, path in names.open_clip_names(self._models):
-            if open_clip.is_known(name.model) or (path.parent / open_clip.CONFIG).is_file():
+            if open_clip.is_known(name.model) or (path.parent / names.CONFIG).is_file():
                 embedders.append(name.text)
         if packaged.installed(self._models) or packaged.source() is not None:
             embedders.append(LITE)
@@ -151,7 +151,7 @@ class Embedders:
         libraries = self._libraries()
         open_clip, timm = libraries.open_clip, libraries.timm
         if name.kind == "open_clip":
-            beside = names.weights(self._models, name).parent / open_clip.CONFIG
+            beside = names.weights(self._models, name).parent / names.CONFIG
             supported, library = open_clip.is_known(name.model) or beside.is_file(), "open_clip"
         else:
             supported, library = timm.is_known(name.model), "timm"

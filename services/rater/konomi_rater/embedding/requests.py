@@ -1,8 +1,9 @@
-"""Embedding requests in flight: who waits for the images, where their bytes come from, what came of each."""
+"""Embedding requests in flight: who waits for the images, where their bytes come from, who works, what came of each."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -60,6 +61,34 @@ class Embedded:
     vector: np.ndarray
     width: int
     height: int
+
+
+class EmbeddingExecutor(Protocol):
+    """Who embeds the images that join a taste where this process does not."""
+
+    @property
+    def portion(self) -> int:
+        """Images worth asking for at once."""
+
+    def embed(self, embedder: str, digests: Sequence[str], caller: Caller) -> list[Embedded | KonomiError]:
+        """Embeds stored images so that a vector's bits never depend on what was embedded beside it.
+
+        Args:
+            embedder: its name.
+            digests: of the images.
+            caller: who waits.
+
+        Returns:
+            Of each image, in order, its vector or what is wrong with it.
+
+        Raises:
+            Cancelled: the caller went away.
+            Unavailable: nobody can embed now.
+            FailedPrecondition: the embedder's files are missing, here or there, or differ.
+        """
+
+    def close(self) -> None:
+        """Ends what works, and gives up what it holds."""
 
 
 class EmbeddingRequest:

@@ -198,11 +198,11 @@ class TorchEmbedder:
 
     def _on_device(self, pixels: torch.Tensor, rows: int) -> torch.Tensor:
         """Maps (N, H, W, 3) uint8 on the host to (rows or N, 3, H, W) in the tower's precision on its device."""
+        if rows > len(pixels):  # before they are normalised: what is put there later lies otherwise, and rounds so
+            pixels = torch.cat([pixels, pixels.new_zeros((rows - len(pixels), *pixels.shape[1:]))])
         if self._placement.on_gpu:
             pixels = pixels.pin_memory().to(self._placement.device, non_blocking=True)
         ready = self._prepare.normalised(pixels)
-        if rows > len(ready):
-            ready = torch.cat([ready, ready.new_zeros((rows - len(ready), *ready.shape[1:]))])
         return ready.to(self._placement.dtype)
 
     def fitted(self, decoded: Decoded) -> np.ndarray:

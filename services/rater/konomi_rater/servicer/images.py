@@ -26,7 +26,8 @@ class ImageServicer(ServicerPart):
     ) -> Iterator[rater_pb2.AddImagesResponse]:
         """Adds images as they come."""
         workspace, taste, waiting = self._rater.workspace, "", caller(context, patient=True)
-        for batch in gather(request_iterator, workspace.embedders.batch, workspace.settings.gather_seconds):
+        most = workspace.vectors.portion(workspace.embedders.batch)
+        for batch in gather(request_iterator, most, workspace.settings.gather_seconds):
             taste = stream_taste(taste, [request.taste for request in batch])
             images = [_facts(request.image) for request in batch]
             for added in self._rater.adding.add(taste_id(taste), images, waiting):

@@ -12,7 +12,7 @@ from konomi.errors import InvalidArgument, KonomiError
 from konomi_chassis.storage.artifacts import ArtifactStore, artifact_not_found
 from konomi_rater.embedding.batching import Batcher, Lane
 from konomi_rater.embedding.registry import Embedders
-from konomi_rater.embedding.requests import Caller, Embedded, EmbeddingRequest, ImageSource
+from konomi_rater.embedding.requests import Caller, Embedded, EmbeddingExecutor, EmbeddingRequest, ImageSource
 from konomi_rater.storage.embeddings import MatrixView
 
 
@@ -42,10 +42,29 @@ class VectorRequest:
 
 
 class Vectors:
-    """Finds or makes vectors; strangers' are kept in memory, so that the same image always has the same one."""
+    """Finds or makes vectors; strangers' are kept in memory, so that the same image always has the same one.
 
-    def __init__(self, store: ArtifactStore, embedders: Embedders, batcher: Callable[[], Batcher], cache: int) -> None:
-        self._store, self._embedders, self._batcher = store, embedders, batcher
+    Images that join a taste, thousands at a time, may be embedded elsewhere (`EmbeddingExecutor`). Strangers' never
+    are: somebody waits for each, their bytes came with the call and would travel a second time, and actors that had to
+    be started first would cost more than the image.
+
+    Args:
+        store: of the images.
+        embedders: of this process.
+        batcher: its queue.
+        cache: vectors of strangers that are kept at most.
+        executor: who embeds the images that join a taste; None for the same queue.
+    """
+
+    def __init__(
+        self,
+        store: ArtifactStore,
+        embedders: Embedders,
+        batcher: Callable[[], Batcher],
+        cache: int,
+        executor: EmbeddingExecutor | None = None,
+    ) -> None:
+        self._store, self._embedders, self._batcher, self._executor = store, embedders, batcher, executor
         self._lock = threading.Lock()
         self._strangers: LRUCache[tuple[str, str], np.ndarray] = LRUCache(cache)
 
@@ -89,10 +108,22 @@ class Vectors:
         return [item for item in request.results if item is not None]
 
     def keepable(self, embedder: str, digests: Sequence[str], caller: Caller) -> list[Embedded | KonomiError]:
-        """Embeds stored images so that a vector's bits never depend on what was embedded beside it."""
+        """Embeds stored images so that a vector's bits never depend on what was embedded beside it, nor on where.
+
+        Raises:
+            Cancelled: the caller went away.
+            Unavailable: the server stops, or no machine of the cluster that embeds answers.
+            FailedPrecondition: the embedder's files are missing, or differ on a machine of that cluster.
+        """
+        if self._executor is not None:
+            return self._executor.embed(embedder, digests, caller) if digests else []
         sources = [self._source(ImageInput(digest=digest), digest, "image.digest") for digest in digests]
         pending = self._submit(embedder, sources, caller, keep=True)
         return pending.wait() if pending is not None else []
+
+    def portion(self, alone: int) -> int:
+        """Returns how many images are worth embedding at once: `alone` in this process, on many machines more."""
+        return alone if self._executor is None else max(alone, self._executor.portion)
 
     def _submit(
         self, embedder: str, sources: Sequence[ImageSource], caller: Caller, *, keep: bool

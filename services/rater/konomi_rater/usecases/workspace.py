@@ -17,9 +17,10 @@ from konomi_chassis.decoding.worker_process import Decoded
 from konomi_chassis.lazy_value import LazyValue
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_chassis.storage.database import reading
-from konomi_rater.embedding.batching import Batcher, QueueLimits
+from konomi_rater.embedding.batching import Batcher, queue_limits
 from konomi_rater.embedding.joined import Embedder
 from konomi_rater.embedding.registry import Embedders
+from konomi_rater.embedding.requests import EmbeddingExecutor
 from konomi_rater.measures.novelty import Reference, reference_of
 from konomi_rater.replica.following import read_only
 from konomi_rater.settings import RaterSettings
@@ -40,7 +41,7 @@ LEAST_REFERENCE = 20
 
 @dataclass(frozen=True)
 class Parts:
-    """The objects a workspace joins; `clock` returns Unix time."""
+    """The objects a workspace joins; `clock` returns Unix time, `executor` embeds tastes' images in another's place."""
 
     engine: sqlalchemy.Engine
     store: ArtifactStore
@@ -48,6 +49,7 @@ class Parts:
     embedders: Embedders
     settings: RaterSettings
     clock: Callable[[], float]
+    executor: EmbeddingExecutor | None = None
 
 
 class Workspace:
@@ -73,7 +75,9 @@ class Workspace:
         self._artifacts: LRUCache[tuple[str, int], str] = LRUCache(ARTIFACTS)
         self._references: LRUCache[tuple[str, str, int, tuple[str, ...]], tuple[int, int, Reference]] = LRUCache(HEADS)
         self._batcher = LazyValue(lambda: _batcher(parts))
-        self.vectors = Vectors(parts.store, parts.embedders, self._batcher, parts.settings.score_cache)
+        self._executor = parts.executor
+        room = parts.settings.score_cache
+        self.vectors = Vectors(parts.store, parts.embedders, self._batcher, room, parts.executor)
 
     def check_writable(self) -> None:
         """Raises FailedPrecondition where this rater only reads, before any work is done that it could not keep."""
@@ -111,9 +115,11 @@ class Workspace:
         return self._engine.begin()
 
     def close(self) -> None:
-        """Ends the batching threads and the decoding children, and gives the database up."""
+        """Ends the batching threads, the decoding children and the actors, and gives the database up."""
         if self._batcher.if_made is not None:
             self._batcher.if_made.close()
+        if self._executor is not None:
+            self._executor.close()
         self._decoder.close()
         self._engine.dispose()
 
@@ -260,6 +266,5 @@ class Workspace:
 
 def _batcher(parts: Parts) -> Batcher:
     """Returns the queue of images to embed; how many pass at once depends on the device, which torch knows."""
-    settings = parts.settings
-    room = (settings.queue_images, settings.queue_mebibytes << 20)
-    return Batcher(parts.decoder.decode, QueueLimits(parts.embedders.batch, parts.decoder.children, *room))
+    limits = queue_limits(parts.settings, parts.embedders.batch, parts.decoder.children)
+    return Batcher(parts.decoder.decode, limits)

@@ -15,7 +15,7 @@ from konomi_rater.storage import image_records, tastes
 from konomi_rater.usecases.workspace import Workspace
 
 BATCH = 64
-"""Images embedded between two commits."""
+"""Images embedded between two commits, by this process alone; more where many machines embed them."""
 _MISSING = (
     "FROM images AS i WHERE i.taste = :taste AND NOT EXISTS "
     "(SELECT 1 FROM embeddings AS e WHERE e.digest = i.digest AND e.embedder = :space) "
@@ -63,12 +63,13 @@ def embed_missing(
     Raises:
         FailedPrecondition: images that cannot be read stand against it.
     """
+    portion = workspace.vectors.portion(BATCH)
     while not caller.ended:
         with workspace.reading() as connection:
             if not standing(connection):
                 return
             total = tastes.read(connection, work.taste).image_count
-            todo, left = missing(connection, work, BATCH), count_missing(connection, work)
+            todo, left = missing(connection, work, portion), count_missing(connection, work)
         say(Step("embedding", total - left, total))
         if not todo:
             return
