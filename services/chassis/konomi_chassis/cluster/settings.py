@@ -42,6 +42,7 @@ class ScaleSettings(KonomiSettings):
     def uses_ray(self) -> bool:
         """Whether any work of this home is done on a cluster."""
         return any(value == "ray" for name, value in self if name.endswith("executor"))
+
     embed_executor: Literal["local", "ray"] = "local"
     """Who embeds the images that join a taste: "local" is the rater's own process, "ray" actors on the cluster."""
 
