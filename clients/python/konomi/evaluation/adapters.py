@@ -124,9 +124,8 @@ def compare(
     running, refused, made = list(contestants), dict[str, str](), 0
     for start in range(0, count, ROUND):
         part = draws[start : start + ROUND]
-        unsure = running if start == 0 else undecided(running, rounds, until)
-        going = [one for one in unsure if len(one.images) == start]
-        for one in going:
+        unsure = undecided(running, rounds, until) if start else running
+        for one in [one for one in unsure if len(one.images) == start]:
             why = _draw(gateway, base, one, part, partial(_after, advance, made))
             if why:
                 refused[one.name] = why

@@ -1,4 +1,7 @@
-"""From the settings to who embeds the images of tastes, or the words that say why nobody can."""
+"""From the settings to who embeds the images of tastes, or the words that say why nobody can.
+
+Ray is looked for and not imported here: it takes seconds, and a rater that embeds by itself never needs it.
+"""
 
 import os
 from importlib.util import find_spec
