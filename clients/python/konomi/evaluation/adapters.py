@@ -131,9 +131,7 @@ def compare(
                 refused[one.name] = why
             else:
                 made += len(part)
-        running = [one for one in running if one.name not in refused]
-        if len(running) < 2:
-            raise _too_few(refused)
+        running = _enough(running, refused)
     return Comparison(_judged(gateway, running, draws, rounds), draws, made, refused, until)
 
 
@@ -154,10 +152,14 @@ def _after(advance: Advance, before: int, done: int) -> None:
     advance(before + done)
 
 
-def _too_few(refused: dict[str, str]) -> FailedPrecondition:
-    name, why = next(iter(refused.items()), ("", ""))
-    line = text("expected two adapters or more that can be drawn with; {name}: {why}", name=name, why=why)
-    return FailedPrecondition(line, reason="TOO_FEW_ADAPTERS")
+def _enough(running: Sequence[Contestant], refused: dict[str, str]) -> list[Contestant]:
+    """Returns those that could be drawn with; FailedPrecondition where these are fewer than two."""
+    left = [one for one in running if one.name not in refused]
+    if len(left) < 2:
+        name, why = next(iter(refused.items()), ("", ""))
+        line = text("expected two adapters or more that can be drawn with; {name}: {why}", name=name, why=why)
+        raise FailedPrecondition(line, reason="TOO_FEW_ADAPTERS")
+    return left
 
 
 def _judged(
