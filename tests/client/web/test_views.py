@@ -320,7 +320,15 @@ def test_an_image_is_looked_for_by_its_file_and_its_name_is_copied(visit):
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_on_a_window_of_middle_width_the_head_is_one_row_and_the_filters_fold(visit, language):
-    page = visit("library", language, viewport={"width": 960, "height": 600})
+    tastes = {
+        "tastes": [
+            {"name": f"tastes/{name}", "imageCount": "200"} for name in ("default", "landscapes-of-mine-in-autumn")
+        ]
+    }
+    page = visit("library", language, viewport={"width": 960, "height": 600}, service_workers="block")
+    page.route("**/konomi.v1.RaterService/ListTastes", recorded.spoken(json.dumps(tastes)))
+    page.reload()
+    page.wait_for_selector("#choose-taste")
     page.wait_for_selector(READY["library"])
     assert page.evaluate("document.getElementById('top').offsetHeight") < 80
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"

@@ -12,6 +12,10 @@ from konomi.client import connect_home
 from tests.client.web.site import ROOT, TASTE, until
 
 FIRST = "[role=option] img:not([hidden])"
+CELLS = (
+    "[...document.querySelectorAll('[role=option]:not([hidden])')].sort((a, b) => a.index - b.index)"
+    ".map((cell) => cell.digest)"
+)
 CHOSEN = "document.querySelectorAll('[role=option][aria-checked=true]:not([hidden])').length"
 
 
@@ -37,11 +41,7 @@ def grades(site, digests: list[str]) -> list[int]:
 
 
 def in_order(page) -> list[str]:
-    addresses = page.evaluate(
-        "[...document.querySelectorAll('[role=option]:not([hidden])')].sort((a, b) => a.index - b.index)"
-        ".map((cell) => cell.digest)"
-    )
-    return list(addresses)
+    return list(page.evaluate(CELLS))
 
 
 def test_keys_choose_several_grade_them_together_and_undo_all_of_it(site, visit, own):
@@ -112,6 +112,8 @@ def test_filters_stand_in_the_address_and_come_back_from_it(site, visit, own):
     page.get_by_role("button", name="Not graded", exact=True).click()
     until(page, "location.hash.includes('grades=0') && location.hash.includes('order=create_time')")
     words = urlsplit(page.url).fragment
+    oldest_first = json.dumps(own)
+    until(page, f"JSON.stringify({CELLS}) === JSON.stringify({oldest_first})")  # no longer those of the order before
     shown = in_order(page)
     page.reload()
     page.wait_for_selector(FIRST)
