@@ -52,7 +52,8 @@ class Tail {
     this.explored = images.map((image) => ({ image, reason: FAR }));
     if (discovery) found.textContent = this.told(discovery);
     this.paint();
-    await showIslands(islands, this.current);
+    // What stands below comes when it comes: until a view has begun, its keys do nothing.
+    showIslands(islands, this.current).catch((error) => replace(islands, h("p", {}, t("problem", { why: error.message }))));
   }
 
   told({ islands = [], unseenLikes = 0, likedShowings = 0, labelsSinceIsland = 0 }) {
