@@ -1,12 +1,10 @@
 """One suite over both executors, this process and a Ray cluster of two nodes, and what only a cluster can suffer."""
 
 import io
-import os
 import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,48 +23,16 @@ from konomi_generator.executors.opening import open_executor
 from konomi_generator.generator import Executor, Generator
 from konomi_generator.requests import Image, Request
 from konomi_generator.settings import GeneratorSettings
+from tests.ray_cluster import RayPlace, ray_place
 
 pytestmark = pytest.mark.slow
-ADDRESS = "127.0.0.2"
-"""Of this machine alone; Ray itself takes 127.0.0.1 for the address on the network."""
 BATCH = 2
 
 
-@dataclass
-class Place:
-    """A cluster of this machine: a head without cores, and nodes that come and go."""
-
-    cluster: object
-    nodes: list
-
-    def add(self) -> None:
-        self.nodes.append(self.cluster.add_node(num_cpus=1, node_ip_address=ADDRESS, wait=True))
-
-    def kill(self) -> None:
-        self.cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
-
-
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Place]:
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
-    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 2000, "health_check_failure_threshold": 5}
-    head = {
-        "num_cpus": 0,
-        "_system_config": quick,
-        "node_ip_address": ADDRESS,
-        "include_dashboard": False,
-        "object_store_memory": 100 << 20,
-    }
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    try:
-        place = Place(cluster, [])
-        place.add()
-        place.add()
+def cluster() -> Iterator[RayPlace]:
+    with ray_place(2) as place:
         yield place
-    finally:
-        cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +50,7 @@ def generator(own: GeneratorSettings, store: ArtifactStore) -> Iterator[Generato
 
 
 @pytest.fixture(scope="module")
-def on_ray(cluster: Place, generator: Generator, own: GeneratorSettings) -> Iterator[Executor]:
+def on_ray(cluster: RayPlace, generator: Generator, own: GeneratorSettings) -> Iterator[Executor]:
     settings = ScaleSettings(
         home=own.home, executor="ray", address=cluster.cluster.address, batch_images=BATCH, patience_seconds=120
     )
@@ -179,7 +145,7 @@ def test_memory_is_given_back(executor: Executor) -> None:
 @pytest.mark.chaos
 @pytest.mark.timeout(280)
 def test_a_killed_node_costs_what_it_had_in_hand_and_nothing_else(
-    cluster: Place, generator: Generator, on_ray: Executor, store: ArtifactStore
+    cluster: RayPlace, generator: Generator, on_ray: Executor, store: ArtifactStore
 ) -> None:
     request = asked_for(24, 2000, steps=4, night="killed")
     expected = digests(generator, asked_for(24, 2000, steps=4, night="killed local"))
@@ -202,7 +168,7 @@ def test_a_killed_node_costs_what_it_had_in_hand_and_nothing_else(
 @pytest.mark.chaos
 @pytest.mark.timeout(1800)
 def test_nodes_killed_at_random_moments_of_a_night(
-    cluster: Place, generator: Generator, on_ray: Executor, store: ArtifactStore
+    cluster: RayPlace, generator: Generator, on_ray: Executor, store: ArtifactStore
 ) -> None:
     """Each kill waits for some images since the last: by the clock, a busy machine kills actors that never began."""
     plain, rng, kills = asked_for(24, 5000, steps=4, night="chaos"), random.Random(19), 0
@@ -231,7 +197,7 @@ def test_nodes_killed_at_random_moments_of_a_night(
 
 @pytest.mark.chaos
 @pytest.mark.timeout(280)
-def test_when_no_actor_answers_the_request_fails_in_words(cluster: Place, on_ray: Executor) -> None:
+def test_when_no_actor_answers_the_request_fails_in_words(cluster: RayPlace, on_ray: Executor) -> None:
     while cluster.nodes:
         cluster.kill()
     patience, on_ray._settings = on_ray._settings, on_ray._settings.model_copy(update={"patience_seconds": 2.0})

@@ -11,7 +11,7 @@ from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_generator.executors.opening import open_executor
 from konomi_generator.generator import Executor
 from konomi_generator.settings import GeneratorSettings
-from tests.generator.executors.test_executors import ADDRESS, asked_for, cluster, digests, generator, own
+from tests.generator.executors.test_executors import asked_for, cluster, digests, generator, own
 
 __all__ = ["cluster", "generator", "own"]  # fixtures
 
@@ -19,7 +19,7 @@ __all__ = ["cluster", "generator", "own"]  # fixtures
 @pytest.fixture(scope="module")
 def on_gpus(cluster, generator, own: GeneratorSettings) -> Iterator[Executor]:
     """Actors on the one GPU of a cluster, which Ray only counts: they draw on the CPU."""
-    cluster.nodes.append(cluster.cluster.add_node(num_cpus=1, num_gpus=1, node_ip_address=ADDRESS, wait=True))
+    cluster.add(num_gpus=1)
     settings = ScaleSettings(
         home=own.home, executor="ray", address=cluster.cluster.address, batch_images=2, patience_seconds=120
     )

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,49 +29,17 @@ from konomi_rater.executors.worker import EmbeddingWorker
 from konomi_rater.settings import RaterSettings
 from konomi_rater.usecases.vectors import Vectors
 from tests.rater.conftest import filled, grades_of, make_embedder, png, serving
+from tests.ray_cluster import RayPlace, ray_place
 
 pytestmark = pytest.mark.slow
-ADDRESS = "127.0.0.2"
-"""Of this machine alone; Ray itself takes 127.0.0.1 for the address on the network."""
 BATCH = 16
 EMBEDDER = "starter"
 
 
-@dataclass
-class Place:
-    """A cluster of this machine: a head without cores, and nodes that come and go."""
-
-    cluster: object
-    nodes: list
-
-    def add(self) -> None:
-        self.nodes.append(self.cluster.add_node(num_cpus=1, node_ip_address=ADDRESS, wait=True))
-
-    def kill(self) -> None:
-        """Kills a node, not the one this process is connected to, as it would be lost with its own machine."""
-        import ray
-
-        own = ray._private.worker.global_worker.node
-        node = next(one for one in self.nodes if own is None or one._raylet_socket_name != own._raylet_socket_name)
-        self.nodes.remove(node)
-        self.cluster.remove_node(node, allow_graceful=False)
-
-
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Place]:
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
-    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 2000, "health_check_failure_threshold": 5}
-    head = {"num_cpus": 0, "_system_config": quick, "node_ip_address": ADDRESS, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args={**head, "object_store_memory": 100 << 20})
-    try:
-        place = Place(cluster, [])
-        place.add()
-        place.add()
+def cluster() -> Iterator[RayPlace]:
+    with ray_place(2) as place:
         yield place
-    finally:
-        cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +77,7 @@ def local(own: RaterSettings, store: ArtifactStore, embedders: Embedders) -> Ite
 
 
 @pytest.fixture(scope="module")
-def executor(cluster: Place, embedders: Embedders, own: RaterSettings):
+def executor(cluster: RayPlace, embedders: Embedders, own: RaterSettings):
     scale = ScaleSettings(
         home=own.home,
         embed_executor="ray",
@@ -193,7 +160,7 @@ def test_a_killed_node_costs_what_it_had_in_hand_and_nothing_else(cluster, local
         def _taken(self, ref):
             if not killed and len(self._running) > 1:
                 killed.append(ref)
-                cluster.kill()
+                cluster.kill_elsewhere()
             yield from super()._taken(ref)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,11 +1,9 @@
 """Runs on a Ray cluster: the bytes of a local run, also where a machine dies in its middle; what a caller hears."""
 
-import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,51 +12,20 @@ from konomi.v1 import trainer_pb2 as pb
 from konomi_trainer.data.manifest import ManifestItem, render
 from konomi_trainer.jobs.shared_checkpoints import TENSORS_TYPE, SharedRunFiles
 from tests.postgresql import Rows
+from tests.ray_cluster import RayPlace, ray_place
 from tests.trainer.conftest import Bench
 
-ADDRESS = "127.0.0.2"
-"""Of this machine alone; Ray itself takes 127.0.0.1 for the address on the network."""
 NUMBERS = {"steps": 60, "checkpoint_steps": 5, "ema_decay": 0.9}
 
 
-@dataclass
-class Place:
-    """A cluster of this machine: a head without cores, and nodes that come and go."""
-
-    cluster: object
-    nodes: list
-
-    def add(self, **more: object) -> None:
-        self.nodes.append(self.cluster.add_node(**{"num_cpus": 1, **more}, node_ip_address=ADDRESS, wait=True))
-
-    def kill(self) -> None:
-        self.cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
-
-
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Place]:
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
-    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 2000, "health_check_failure_threshold": 5}
-    head = {
-        "num_cpus": 0,
-        "_system_config": quick,
-        "node_ip_address": ADDRESS,
-        "include_dashboard": False,
-        "object_store_memory": 100 << 20,
-    }
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    try:
-        place = Place(cluster, [])
-        place.add()
+def cluster() -> Iterator[RayPlace]:
+    with ray_place(1) as place:
         yield place
-    finally:
-        cluster.shutdown()
 
 
 @pytest.fixture
-def on_ray(cluster: Place, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def on_ray(cluster: RayPlace, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """A trainer whose runs are actors'."""
     monkeypatch.setenv("KONOMI_SCALE_TRAIN_EXECUTOR", "ray")
     monkeypatch.setenv("KONOMI_SCALE_ADDRESS", cluster.cluster.address)
@@ -96,7 +63,7 @@ def made(bench: Bench, name: str) -> tuple:
 
 
 def test_a_run_whose_node_is_killed_goes_on_elsewhere_and_makes_the_same_bytes(
-    cluster: Place, expected: tuple, on_ray: Bench
+    cluster: RayPlace, expected: tuple, on_ray: Bench
 ) -> None:
     name = on_ray.client.trainer.create_training_run(asked(on_ray)).name
     files, run = SharedRunFiles(on_ray.home, on_ray.store), name.removeprefix("trainingRuns/")
@@ -152,7 +119,7 @@ def test_a_service_that_is_started_again_goes_on_from_the_noted_checkpoint_and_a
 
 @pytest.mark.chaos
 def test_a_cluster_without_room_fails_the_run_in_words_and_the_run_can_be_asked_for_again(
-    cluster: Place, on_ray: Bench, monkeypatch: pytest.MonkeyPatch
+    cluster: RayPlace, on_ray: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_ray.stop()
     with monkeypatch.context() as patched:
