@@ -15,6 +15,14 @@ from konomi.errors import FailedPrecondition
 
 VARIABLE = "KONOMI_PARENT_PID"
 PR_SET_PDEATHSIG = 1
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DIFFUSERS_DISABLE_CUSTOM_CODE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Environment of a process that loads models of the home and asks no hub for anything, nor tells one."""
 
 
 def die_with_parent(environment: Mapping[str, str]) -> None:

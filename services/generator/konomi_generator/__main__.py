@@ -55,11 +55,9 @@ def main(argv: Sequence[str]) -> int:
     if refused:
         return refused
     from konomi_chassis.entrypoint import run
-    from konomi_chassis.process import keep_freed_memory
+    from konomi_chassis.process import OFFLINE, keep_freed_memory
 
     keep_freed_memory()
-    from konomi_generator.assembly import OFFLINE
-
     os.environ.update(OFFLINE)
     return run("generator", services, argv)
 

@@ -13,14 +13,6 @@ from konomi_generator.settings import GeneratorSettings, TrainerQuantization
 if TYPE_CHECKING:
     from konomi_generator.sampling import Backend
 
-OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DIFFUSERS_DISABLE_CUSTOM_CODE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-
 
 def assemble(own: GeneratorSettings, store: ArtifactStore, decoder: Decoder) -> tuple[Generator, LazyBackend]:
     """Returns the use case in this process, and the back end behind it, which is made at its first use."""

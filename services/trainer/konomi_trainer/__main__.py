@@ -137,12 +137,10 @@ def main() -> int:
     if refused:
         return refused
     from konomi_chassis.entrypoint import run
-    from konomi_chassis.process import keep_freed_memory
+    from konomi_chassis.process import OFFLINE, keep_freed_memory
 
     keep_freed_memory()
-    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = os.environ["DIFFUSERS_DISABLE_CUSTOM_CODE"] = (
-        "1"
-    )
+    os.environ.update(OFFLINE)
     return run("trainer", build, sys.argv[1:])
 
 

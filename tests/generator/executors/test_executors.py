@@ -23,7 +23,7 @@ from konomi_generator.executors.opening import open_executor
 from konomi_generator.generator import Executor, Generator
 from konomi_generator.requests import Image, Request
 from konomi_generator.settings import GeneratorSettings
-from tests.ray_cluster import RayPlace, ray_place
+from tests.chassis.cluster.ray_cluster import RayPlace, ray_place
 
 pytestmark = pytest.mark.slow
 BATCH = 2

@@ -28,8 +28,8 @@ from konomi_rater.executors.opening import open_executor
 from konomi_rater.executors.worker import EmbeddingWorker
 from konomi_rater.settings import RaterSettings
 from konomi_rater.usecases.vectors import Vectors
+from tests.chassis.cluster.ray_cluster import RayPlace, ray_place
 from tests.rater.conftest import filled, grades_of, make_embedder, png, serving
-from tests.ray_cluster import RayPlace, ray_place
 
 pytestmark = pytest.mark.slow
 BATCH = 16

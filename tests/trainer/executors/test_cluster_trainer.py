@@ -11,8 +11,8 @@ import pytest
 from konomi.v1 import trainer_pb2 as pb
 from konomi_trainer.data.manifest import ManifestItem, render
 from konomi_trainer.jobs.shared_checkpoints import TENSORS_TYPE, SharedRunFiles
+from tests.chassis.cluster.ray_cluster import RayPlace, ray_place
 from tests.postgresql import Rows
-from tests.ray_cluster import RayPlace, ray_place
 from tests.trainer.conftest import Bench
 
 NUMBERS = {"steps": 60, "checkpoint_steps": 5, "ema_decay": 0.9}

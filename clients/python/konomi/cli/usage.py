@@ -20,7 +20,6 @@ REFUSALS = (
     "Option {option} requires an argument.",
     "Option {option} does not take a value.",
     "Got unexpected extra argument(s) ({arguments})",
-    "Value error, {why}",
     "{value} is not one of {choices}.",
     "Input should be a valid integer, unable to parse string as an integer",
     "Input should be a valid number, unable to parse string as a number",
@@ -31,6 +30,9 @@ REFUSALS = (
 
 Neither asks gettext, and an error holds the sentence, not its parts: the parts are found again by these.
 """
+
+PYDANTICS = "Value error, "
+"""What pydantic sets before a reason of ours; it says nothing to whoever typed the line."""
 
 REASON = "why"
 """The part of a sentence that is one of these sentences itself."""
@@ -57,6 +59,7 @@ def complain(error: typer.TyperException) -> int:
 
 def translated(message: str) -> str:
     """Returns a sentence of the parser in the language in use; one that is not known here stays English."""
+    message = message.removeprefix(PYDANTICS)
     for sentence in REFUSALS:
         match = _pattern(sentence).fullmatch(message)
         if match is not None:

@@ -6,9 +6,10 @@ from typing import Any
 
 from konomi.errors import FailedPrecondition, KonomiError
 from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
+from konomi_chassis.process import OFFLINE
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
-from konomi_generator.assembly import OFFLINE, assemble
+from konomi_generator.assembly import assemble
 from konomi_generator.executors.batches import BatchOutcome, ImageBatch
 from konomi_generator.settings import GeneratorSettings
 

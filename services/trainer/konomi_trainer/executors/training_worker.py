@@ -16,6 +16,7 @@ from typing import Any
 
 from konomi.errors import FailedPrecondition, KonomiError
 from konomi_chassis.models.catalogue import BaseModels
+from konomi_chassis.process import OFFLINE
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_trainer.base_models import device
 from konomi_trainer.jobs.own_process import events, say, started
@@ -30,7 +31,6 @@ ENDED = "ended"
 """Last event of all, also where the process ended without a word."""
 HEAR_SECONDS = 1.0
 """For which a call to `hear` waits for the next event."""
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "DIFFUSERS_DISABLE_CUSTOM_CODE": "1"}
 
 
 class TrainingWorker:
