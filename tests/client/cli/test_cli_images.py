@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from konomi.cli.console import table
 from konomi.night.engine import loop
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import Selection, StateName, UnitRecord
@@ -338,3 +339,12 @@ def test_draw_shows_and_saves_the_best_first(live, tmp_path):
     assert nothing.returncode == 2 and "say what to draw" in nothing.stderr
     blind = live.run("draw", "--like", like, "--base", "blind")
     assert blind.returncode == 4 and "need an IP-Adapter" in blind.stderr
+
+
+def test_where_the_output_is_no_terminal_a_row_is_one_line_however_long_a_path(capsys):
+    path = "/" + "pictures of a long walk/" * 40 + "seven.png"
+    table(["picture", "grade", "lower bound"], [[path, "UR", "2.71"], ["a.png", "[b]N[/b]", "0.12"]])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1].split("  ")[0] == "picture" and lines[1].endswith("lower bound")
+    assert lines[3].startswith(path) and lines[3].endswith("2.71")
+    assert lines[4].split() == ["a.png", "[b]N[/b]", "0.12"]

@@ -46,6 +46,9 @@ EXIT_CODES: dict[type[KonomiError], int] = {
 """Error to exit code; every other error is a failure."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
+UNBOUND = 1_000_000
+"""Characters of a line that no screen ends: more than any row has."""
+
 TasteId = Annotated[str, typer.Option("--taste", help="The taste, by its id.", autocompletion=completion.tastes)]
 
 
@@ -91,9 +94,10 @@ def emit(result: Mapping[str, object]) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints rows under their column names, plainly where the output is no terminal."""
+    """Prints rows under their column names, plainly where the output is no terminal: there a row is one line."""
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
@@ -102,8 +106,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         grid.add_column(text(column), overflow="fold")
     for row in rows:
         grid.add_row(*(Text(encodable(visible(cell), sys.stdout)) for cell in row))
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width).print(grid)
+    console = Console()
+    if not sys.stdout.isatty():
+        console.width = Measurement.get(console, console.options.update(width=UNBOUND), grid).maximum
+    console.print(grid)
 
 
 @contextmanager
