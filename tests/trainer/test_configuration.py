@@ -4,7 +4,7 @@ import pytest
 
 from konomi.errors import FailedPrecondition, InvalidArgument
 from konomi.night.gateway.messages import training
-from konomi.night.records.state import Fit
+from konomi.night.records.fit import Fit
 from konomi.night.settings import NightSettings
 from konomi.night.systems.base import hyper_parameters
 from konomi.v1 import trainer_pb2 as pb

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from konomi.night.engine import preparation
 from konomi.night.engine.loop import NightLoop
 from konomi.night.guards import GuardSettings
-from konomi.night.records.state import Record
+from konomi.night.records.record import Record
 from konomi.night.systems.registry import night_settings
 from konomi_rater.measures.diversity import vendi
 from tests.benchmarks.night.bed_steps import BedSteps

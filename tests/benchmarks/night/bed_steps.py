@@ -10,8 +10,9 @@ import numpy as np
 from konomi.night import metrics
 from konomi.night.draws import UnitContext, evaluation_draws, image_seed
 from konomi.night.engine.steps import GROUPS, NightSteps
+from konomi.night.records.fit import Model
 from konomi.night.records.request import NightRequest
-from konomi.night.records.state import Judgement, Model, Selection, UnitRecord
+from konomi.night.records.state import Judgement, Selection, UnitRecord
 from konomi.night.systems import converge
 from konomi_rater.measures.cells import divide
 from konomi_rater.measures.coverage import covered, near_copies

@@ -26,8 +26,9 @@ from konomi.night.gateway import manifests, messages
 from konomi.night.gateway.services import NightServices
 from konomi.night.guards import GuardSettings
 from konomi.night.records import store
+from konomi.night.records.fit import Model
 from konomi.night.records.request import NightRequest
-from konomi.night.records.state import Model, Selection
+from konomi.night.records.state import Selection
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 from konomi.night.systems.registry import night_settings

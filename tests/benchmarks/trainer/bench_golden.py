@@ -16,7 +16,7 @@ import numpy as np
 from konomi import files
 from konomi.night import metrics
 from konomi.night.draws import Turn
-from konomi.night.records.state import Model
+from konomi.night.records.fit import Model
 from konomi.night.systems import checkpoints, golden
 from konomi.night.systems.base import hyper_parameters
 from konomi.night.systems.golden import GoldenSettings

@@ -14,7 +14,7 @@ from konomi.client import Client
 from konomi.errors import PermissionDenied
 from konomi.night.draws import Draw
 from konomi.night.gateway.services import NightServices, TrainingRun
-from konomi.night.records.state import Model
+from konomi.night.records.fit import Model
 from konomi.night.settings import NightSettings
 from konomi.v1 import generator_pb2, generator_pb2_grpc
 

@@ -22,8 +22,9 @@ from konomi.night.engine.progress import View
 from konomi.night.engine.steps import GROUPS
 from konomi.night.gateway import messages
 from konomi.night.gateway.services import NightServices
+from konomi.night.records.fit import Model
 from konomi.night.records.request import NightRequest
-from konomi.night.records.state import ENDED, Model, NightState, UnitRecord
+from konomi.night.records.state import ENDED, NightState, UnitRecord
 from konomi.night.records.store import NightStore
 from konomi.night.report.truth import TrueUnit
 from konomi.night.settings import NightSettings

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from konomi.night.alarms import Alarm
-from konomi.night.records.state import NightState, Record, StepRecord
+from konomi.night.records.record import Record
+from konomi.night.records.state import NightState, StepRecord
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 from konomi.night.systems.registry import SYSTEMS, night_settings, stages

@@ -21,7 +21,8 @@ from konomi.files import derived_id
 from konomi.i18n.catalogue import text
 from konomi.night.metrics import Estimate, share
 from konomi.night.records import sealed
-from konomi.night.records.state import Audit, NightState, Record, Served
+from konomi.night.records.record import Record
+from konomi.night.records.state import Audit, NightState, Served
 from konomi.night.records.store import NightStore
 from konomi.v1 import rater_pb2 as rater
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from konomi.night.alarms import sentence
-from konomi.night.records.state import CheckpointChoice, Fit, TriedCheckpoint
+from konomi.night.records.fit import CheckpointChoice, Fit, TriedCheckpoint
 from konomi.night.settings import NightSettings
 from konomi.night.systems import checkpoints, golden
 from konomi.night.systems.checkpoints import RunCheckpoints

@@ -8,8 +8,9 @@ from konomi.night.draws import UnitContext
 from konomi.night.engine.steps import NightSteps
 from konomi.night.gateway.messages import TasteState
 from konomi.night.gateway.services import NightServices
+from konomi.night.records.fit import Model
 from konomi.night.records.request import NightRequest
-from konomi.night.records.state import Model, RaterReport, Selection, Served
+from konomi.night.records.state import RaterReport, Selection, Served
 from konomi.night.systems.concepts.steps import ConceptSteps
 from konomi.night.systems.propagate.steps import GrowthSteps, GrowthView, Member
 from konomi.night.systems.registry import night_settings

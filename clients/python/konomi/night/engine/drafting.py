@@ -8,7 +8,8 @@ from konomi.night import drafts
 from konomi.night.draws import Draw, Turn, UnitContext
 from konomi.night.gateway import messages
 from konomi.night.gateway.services import Beat, NightServices
-from konomi.night.records.state import DraftRating, Images, Model
+from konomi.night.records.fit import Model
+from konomi.night.records.state import DraftRating, Images
 from konomi.night.settings import NightSettings
 from konomi.night.systems import registry
 

@@ -9,17 +9,16 @@ from konomi.night.budgets import Envelope
 from konomi.night.draws import UnitContext
 from konomi.night.engine.steps import NightSteps, compare, vendi_at
 from konomi.night.guards import rater_overrated
+from konomi.night.records.fit import BASE, Model
+from konomi.night.records.record import Record
 from konomi.night.records.request import NightRequest
 from konomi.night.records.state import (
-    BASE,
     DraftRating,
     Images,
     Judgement,
-    Model,
     NightState,
     Plan,
     Reason,
-    Record,
     Scores,
     Selection,
     Served,

@@ -16,17 +16,16 @@ from konomi.night.gateway import messages
 from konomi.night.gateway.services import SCORE_BATCH, Beat, Elites, NightServices, TrainingRun
 from konomi.night.metrics import UnitNumbers
 from konomi.night.records import request as lineage
+from konomi.night.records.fit import Fit, Model
+from konomi.night.records.record import Record
 from konomi.night.records.state import (
     Audit,
     DraftRating,
-    Fit,
     Images,
     Judgement,
     Measures,
-    Model,
     Plan,
     Reason,
-    Record,
     Scores,
     Selection,
     Served,

@@ -29,9 +29,10 @@ from konomi.night.engine.steps import NightSteps
 from konomi.night.gateway.services import NightServices
 from konomi.night.records.journal import Occurrences, StepJournal
 from konomi.night.records.postgresql import WORKFLOWS, away
+from konomi.night.records.record import Record
 from konomi.night.records.request import NightRequest
 from konomi.night.records.sealed import set_aside
-from konomi.night.records.state import ENDED, NightState, Reason, Record, Served, StateName
+from konomi.night.records.state import ENDED, NightState, Reason, Served, StateName
 from konomi.night.records.store import NightStore
 
 

@@ -15,7 +15,7 @@ from konomi.night.draws import ConceptToken
 from konomi.night.gateway import manifests, messages
 from konomi.night.gateway.manifests import Item
 from konomi.night.gateway.services import Beat, NightServices, TrainingRun
-from konomi.night.records.state import Fit
+from konomi.night.records.fit import Fit
 from konomi.night.settings import NightSettings
 from konomi.v1 import trainer_pb2 as trainer
 

@@ -7,7 +7,8 @@ from typing import TypedDict
 from konomi.night.draws import Draw, plain
 from konomi.night.gateway import manifests
 from konomi.night.gateway.manifests import Item
-from konomi.night.records.state import Model, Rejection, Selection
+from konomi.night.records.fit import Model
+from konomi.night.records.state import Rejection, Selection
 from konomi.v1 import generator_pb2, rater_pb2, trainer_pb2
 
 EXAMPLES = 6

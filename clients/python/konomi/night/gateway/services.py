@@ -13,7 +13,8 @@ from konomi.i18n.catalogue import text, translatable
 from konomi.night.draws import Draw, plain
 from konomi.night.gateway import manifests, measures, messages
 from konomi.night.gateway.messages import ImageScore
-from konomi.night.records.state import Fit, Model, RaterReport, Selection
+from konomi.night.records.fit import Fit, Model
+from konomi.night.records.state import RaterReport, Selection
 from konomi.night.settings import NightSettings
 from konomi.taste import consents
 from konomi.taste.rater_summary import alarm_log

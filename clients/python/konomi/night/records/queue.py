@@ -14,7 +14,7 @@ from konomi import errors
 from konomi.files import LOOK_SECONDS, is_locked
 from konomi.i18n.catalogue import N_, text
 from konomi.night.records import sealed
-from konomi.night.records.state import Record
+from konomi.night.records.record import Record
 
 MOST = 100
 """Nights a queue holds at most, those that have ended among them."""

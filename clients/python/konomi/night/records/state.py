@@ -1,47 +1,15 @@
-"""What a night has done so far: its state, the record of each unit, what was chosen, how it scored, why it ended.
-
-Every record is frozen; a change makes a new one (`changed`). `plain` gives the JSON that was set and nothing else, and
-fields this version does not know are kept, so what another version recorded is read and written back unharmed.
-"""
+"""What a night has done so far: its state, the record of each unit, what was chosen, how it scored, why it ended."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
 from konomi.i18n.catalogue import Translatable, speaking, text
 from konomi.night.alarms import Alarm, sentence
 from konomi.night.metrics import Estimate, UnitNumbers
-
-
-class Record(BaseModel):
-    """A frozen part of a night's state."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    def changed(self, **fields: Any) -> Self:
-        """Returns the record with some fields changed; a name it does not have is a fault of the program.
-
-        Raises:
-            AttributeError: there is no such field.
-        """
-        unknown = fields.keys() - type(self).model_fields.keys()
-        if unknown:
-            raise AttributeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
-        return self.model_copy(update=fields)
-
-    def merged(self, other: Self, but: str = "") -> Self:
-        """Returns the record with everything that was set of another over it, but for one field."""
-        names = other.model_fields_set - {but}
-        return self.model_copy(update={name: getattr(other, name) for name in names})
-
-    def has(self, name: str) -> bool:
-        """Says whether a field, or one of another version, was set; a default is none that was."""
-        return name in self.model_fields_set
-
-    def plain(self) -> dict[str, Any]:
-        """Returns the record as JSON has it: what was set."""
-        return self.model_dump(mode="json", exclude_unset=True)
+from konomi.night.records.fit import CheckpointChoice, Model
+from konomi.night.records.record import Record
 
 
 class StateName(StrEnum):
@@ -113,8 +81,8 @@ class RaterAlarm(Record):
     """One alarm of the rater: its name, and the numbers and words its sentence is filled with."""
 
     name: str = ""
-    numbers: dict[str, float] = {}
-    words: dict[str, str] = {}
+    numbers: dict[str, float] = Field(default_factory=dict)
+    words: dict[str, str] = Field(default_factory=dict)
 
 
 class RaterReport(Record):
@@ -125,77 +93,6 @@ class RaterReport(Record):
     alarm_details: tuple[RaterAlarm, ...] = ()
     nats: float = 0.0
     best_of_n_nats: float = 0.0
-
-
-class Model(Record):
-    """A model of the taste: its id ("base" for the base model), number of its unit, adapter, and words it knows."""
-
-    model: str = ""
-    unit: int = 0
-    adapter: str = ""
-    manifest: str = ""
-    current: bool = False
-    tokens: tuple[str, ...] = ()
-
-
-BASE = Model(model="base", unit=0, adapter="")
-"""The base model, unit 0."""
-
-
-class TriedCheckpoint(Record):
-    """What a checkpoint of a fit drew.
-
-    Attributes:
-        step: optimiser steps it has done.
-        wins: how often its images are preferred to the base model's of the same prompts and seeds, 0..1.
-        vendi: Vendi score of its images, as a share of the base model's.
-    """
-
-    step: int
-    wins: Estimate
-    vendi: float
-
-
-class CheckpointChoice(Record):
-    """Which checkpoint of a fit was kept, and what spoke for it.
-
-    Attributes:
-        kept: its step.
-        steps: step of the last one.
-        floor: least share of the base model's Vendi score that was asked for, 0..1.
-        tried: those that drew, earliest first.
-    """
-
-    kept: int
-    steps: int
-    floor: float
-    tried: tuple[TriedCheckpoint, ...]
-
-    @model_validator(mode="after")
-    def _is_of_those(self) -> Self:
-        if not {self.kept, self.steps} <= {one.step for one in self.tried}:
-            raise ValueError("expected the checkpoint that was kept, and the last one, among those that were tried")
-        return self
-
-    def at(self, step: int) -> TriedCheckpoint:
-        """Returns what the checkpoint of a step drew."""
-        return next(one for one in self.tried if one.step == step)
-
-
-class Fit(Model):
-    """How a training run ended: the model it made, or why it failed.
-
-    Attributes:
-        training: what the trainer settled where the night left it open, for example "precision" and "batch_size".
-        checkpoints: which of its checkpoints was kept, where that was looked at.
-    """
-
-    run: str = ""
-    loss: float = 0.0
-    training: dict[str, float | str] = Field(default_factory=dict)
-    checkpoints: CheckpointChoice | None = None
-    failed: str = ""
-    why: str = ""
 
 
 class Observation(Record):

@@ -9,7 +9,7 @@ from konomi.files import canonical, read_json, write_atomically
 from konomi.i18n.catalogue import N_, text
 from konomi.night.alarms import Alarm, percent
 from konomi.night.metrics import Estimate
-from konomi.night.records.state import Record
+from konomi.night.records.record import Record
 
 FILE = "trial.json"
 

@@ -9,9 +9,9 @@ from konomi.night.budgets import GIB
 from konomi.night.draws import evaluation_draws
 from konomi.night.guards import GuardSettings
 from konomi.night.metrics import Estimate
+from konomi.night.records.fit import CheckpointChoice
 from konomi.night.records.state import (
     ENDED,
-    CheckpointChoice,
     NightState,
     RaterReport,
     Reason,

@@ -4,17 +4,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from konomi.night.alarms import Alarm
-from konomi.night.records.state import (
-    ENDED,
-    AnyState,
-    CheckpointChoice,
-    NightState,
-    Reason,
-    Record,
-    Served,
-    StateName,
-    UnitRecord,
-)
+from konomi.night.records.fit import CheckpointChoice
+from konomi.night.records.record import Record
+from konomi.night.records.state import ENDED, AnyState, NightState, Reason, Served, StateName, UnitRecord
 from konomi.night.records.store import Heartbeat, NightStore
 from konomi.night.records.trial import Trial
 from konomi.night.remaining import UnderWay, seconds_left

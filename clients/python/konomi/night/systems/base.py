@@ -11,8 +11,10 @@ from typing import Any, Protocol, TypeVar
 from konomi.night.alarms import Alarm, Ended
 from konomi.night.draws import Draw, Turn, UnitContext
 from konomi.night.gateway.services import Beat, Elites, NightServices, TrainingRun
+from konomi.night.records.fit import Fit, Model
+from konomi.night.records.record import Record
 from konomi.night.records.request import NightRequest
-from konomi.night.records.state import Fit, Model, NightState, Observation, Record, Selection, UnitRecord
+from konomi.night.records.state import NightState, Observation, Selection, UnitRecord
 from konomi.night.records.store import NightStore
 from konomi.night.settings import NightSettings
 

@@ -13,7 +13,9 @@ from konomi import files
 from konomi.night import metrics
 from konomi.night.alarms import Alarm
 from konomi.night.draws import Draw, image_seed, shuffled
-from konomi.night.records.state import CheckpointChoice, Fit, Images, Model, Record, TriedCheckpoint
+from konomi.night.records.fit import CheckpointChoice, Fit, Model, TriedCheckpoint
+from konomi.night.records.record import Record
+from konomi.night.records.state import Images
 from konomi.night.settings import NightSettings
 from konomi.night.systems.base import Night, Steps
 

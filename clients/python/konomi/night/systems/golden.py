@@ -17,7 +17,8 @@ from konomi.i18n.catalogue import N_
 from konomi.night.alarms import Alarm
 from konomi.night.draws import Draw, Turn
 from konomi.night.guards import GuardSettings
-from konomi.night.records.state import Fit, Selection
+from konomi.night.records.fit import Fit
+from konomi.night.records.state import Selection
 from konomi.night.settings import NightSettings
 from konomi.night.systems import base, checkpoints
 from konomi.night.systems.base import Night, System

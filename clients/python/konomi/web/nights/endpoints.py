@@ -23,7 +23,9 @@ from konomi.night import verdict
 from konomi.night.alarms import fate_of, work
 from konomi.night.engine.preparation import plan_of
 from konomi.night.metrics import Estimate
-from konomi.night.records.state import CheckpointChoice, Record, Scores, Served, StateName, UnitRecord
+from konomi.night.records.fit import CheckpointChoice
+from konomi.night.records.record import Record
+from konomi.night.records.state import Scores, Served, StateName, UnitRecord
 from konomi.night.records.store import NightStore
 from konomi.night.remaining import UnderWay, share_done
 from konomi.night.report.status import NightSummary, reasons_of, summary_of

@@ -8,7 +8,8 @@ from konomi.night.alarms import Alarm
 from konomi.night.draws import TOKEN, UnitContext, image_seed
 from konomi.night.gateway import concepts, manifests, messages, services
 from konomi.night.gateway.manifests import Item
-from konomi.night.records.state import Fit, Model, Selection
+from konomi.night.records.fit import Fit, Model
+from konomi.night.records.state import Selection
 from konomi.night.systems.base import Night, Stage, Steps, note_fit, served_unit, unchosen
 from konomi.night.systems.concepts import policy
 from konomi.v1.rater_pb2 import SELECTION_ROLE_BASE as BASE

@@ -8,7 +8,9 @@ from konomi.night.alarms import Alarm, Ended
 from konomi.night.draws import ConceptToken, UnitContext, plain
 from konomi.night.gateway import concepts, manifests, services
 from konomi.night.gateway.manifests import Item
-from konomi.night.records.state import Fit, Model, Reason, Record, Selection
+from konomi.night.records.fit import Fit, Model
+from konomi.night.records.record import Record
+from konomi.night.records.state import Reason, Selection
 from konomi.night.systems.base import Night, Stage, Steps, hyper_parameters, note_fit, served_unit, unchosen
 from konomi.night.systems.propagate import growing_set, policy
 
