@@ -8,7 +8,7 @@ import argparse
 from threadpoolctl import threadpool_limits
 
 from tests.benchmarks.demo import own_pictures
-from tests.benchmarks.night.world import World
+from tests.benchmarks.night.simulated.world import World
 from tests.benchmarks.rater import pool
 from tests.benchmarks.results import merge
 

@@ -36,10 +36,10 @@ from konomi_rater.selection.selection import (
     select,
 )
 from konomi_rater.storage.files.head_file import from_bytes, to_bytes
-from tests.benchmarks.night import bed
-from tests.benchmarks.night.bed_steps import BedSteps, Made
 from tests.benchmarks.night.policies import DEFAULT
-from tests.benchmarks.night.world import Rater, World
+from tests.benchmarks.night.simulated import bed
+from tests.benchmarks.night.simulated.bed_steps import BedSteps, Made
+from tests.benchmarks.night.simulated.world import Rater, World
 from tests.benchmarks.rater.pool import MODELS
 
 PICTURES, GRADED, SIDE = 150, 50, 64

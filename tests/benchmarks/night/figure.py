@@ -8,8 +8,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tests.benchmarks.night.bed import spread
 from tests.benchmarks.night.islands import SHIPPED, STRATEGIES
+from tests.benchmarks.night.simulated.bed import spread
 from tests.benchmarks.night.trials import Trial, Trials, by_person, interval
 
 COLOURS = {

@@ -77,10 +77,13 @@ ABLATIONS = (
 SIGNED = tuple(
     Policy(f"signed {beta:g}", {"contrast_beta": beta}, reader=True) for beta in (0.5, 0.35, 1.0)
 )  # fmt: skip
-WIDE = Policy("signed 0.5 wide", {"contrast_beta": 0.5}, {"pressure_nats": 38 / 3}, reader=True)
+_WIDE = {"pressure_nats": 38 / 3}
+WIDE = tuple(
+    Policy(f"signed {beta:g} wide", {"contrast_beta": beta}, _WIDE, reader=True) for beta in (0.5, 0.6, 0.7)
+)  # fmt: skip
 """The tails of the trial: each as strong as today's selection, so that the budget holds twice what it does."""
 WEIGHTED = Policy("reward weights 0.6", guards={"base_share": 0.0, "pressure_nats": OFF}, weighted=0.6, reader=True)
-WAYS = (DEFAULT, *SIGNED, WIDE, WEIGHTED)
+WAYS = (DEFAULT, *SIGNED, *WIDE, WEIGHTED)
 """What units can learn from, for M2; the rule of the default was written down before: win >= .82, Vendi >= .76, intact
 >= the base model's - .02 over 20 persons."""
 ALL = (DEFAULT, *NAIVE, *ADVERSARY, SPURIOUS, *ABLATIONS)

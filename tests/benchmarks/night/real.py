@@ -199,7 +199,7 @@ def trial(bed: Bed, person: NightPerson, policy: Policy, asked: dict[str, Any]) 
         asked: "seed", "labels", "units", "images", "evaluation", "fresh".
     """
     gateway = begun(bed, person, policy.name, asked)
-    state = _sleep(bed, gateway.taste, policy, asked)
+    state = sleep(bed, gateway.taste, policy, asked)
     found = _truth(bed, person, state, gateway, asked)
     if asked.get("curve"):
         found["scales"] = _scales(bed, person, state, gateway, asked)
@@ -223,32 +223,58 @@ def begun(bed: Bed, person: NightPerson, purpose: str, asked: dict[str, Any]) ->
     draws, pool = bed.base("pool", POOL)
     images = [messages.image(digest, draw) for digest, draw in zip(pool, draws, strict=True)]
     gateway.add(images, "base")
-    _label(bed, gateway, person, asked)
+    have = gateway.state().labels
+    while have < asked["labels"]:
+        have = grade(bed, gateway, person, asked["seed"], min(ROUND, asked["labels"] - have))
     return gateway
 
 
-def _label(bed: Bed, gateway: NightServices, person: NightPerson, asked: dict[str, Any]) -> None:
+def grade(
+    bed: Bed, gateway: NightServices, person: NightPerson, seed: int, count: int, units: Sequence[str] = ()
+) -> int:
+    """Lets the person grade what the rater asks, fits it, and returns how many grades there are now.
+
+    Args:
+        bed: the services.
+        gateway: of the taste.
+        person: who grades.
+        seed: of the questions and of the person's noise.
+        count: how many at the most.
+        units: ids of the models whose images are asked about; any where empty.
+    """
     rater, have = bed.session.client.rater, gateway.state().labels
-    while have < asked["labels"]:
-        count = min(ROUND, asked["labels"] - have)
-        seed = image_seed(asked["seed"], "suggest", have)
-        found = rater.suggest_images(taste=gateway.taste, count=count, seed=seed, no_repeats=True).suggestions
-        digests = [one.image.digest for one in found]
-        table, _ = bed.look(digests)
-        said = person.say(table, have, np.random.default_rng((12, person.number, asked["seed"], have)))
-        labels = [
-            rater_pb2.Label(image_digest=one.image.digest, grade=int(grade), reason=one.reason)
-            for one, grade in zip(found, said, strict=True)
-        ]
-        rater.record_labels(taste=gateway.taste, labels=labels, request_id=files.derived_id(gateway.taste, *digests))
-        have += len(labels)
-        for _ in rater.fit_rater(
-            taste=gateway.taste, seed=asked["seed"], request_id=files.derived_id(gateway.taste, "fit", have)
-        ):
-            continue
+    found = rater.suggest_images(
+        taste=gateway.taste,
+        count=count,
+        seed=image_seed(seed, "suggest", have),
+        no_repeats=True,
+        filter=rater_pb2.ImageFilter(units=units),
+    ).suggestions
+    if not found:
+        return have
+    digests = [one.image.digest for one in found]
+    said = person.say(bed.look(digests)[0], have, np.random.default_rng((12, person.number, seed, have)))
+    labels = [
+        rater_pb2.Label(image_digest=one.image.digest, grade=int(grade), reason=one.reason)
+        for one, grade in zip(found, said, strict=True)
+    ]
+    rater.record_labels(taste=gateway.taste, labels=labels, request_id=files.derived_id(gateway.taste, *digests))
+    have += len(labels)
+    for _ in rater.fit_rater(taste=gateway.taste, seed=seed, request_id=files.derived_id(gateway.taste, "fit", have)):
+        continue
+    return have
 
 
-def _sleep(bed: Bed, taste: str, policy: Policy, asked: dict[str, Any]) -> dict[str, Any]:
+def sleep(bed: Bed, taste: str, policy: Policy, asked: dict[str, Any], day: int = 0) -> dict[str, Any]:
+    """Runs a night of a taste, or goes on with it, and returns its state.
+
+    Args:
+        bed: the services.
+        taste: whose night.
+        policy: settings of night and guards.
+        asked: "seed", "units", "images", "evaluation".
+        day: number of the night where the taste has several.
+    """
     settings = night_settings()(
         units=asked["units"],
         images=asked["images"],
@@ -258,8 +284,10 @@ def _sleep(bed: Bed, taste: str, policy: Policy, asked: dict[str, Any]) -> dict[
         **policy.night,
     )
     guards = GuardSettings(units_per_night=10, **policy.guards)
-    night = files.derived_id(taste, preparation.plain(settings), preparation.plain(guards))
-    request = preparation.new_request("converge", taste, asked["seed"], settings, guards, bed.prompts, night)
+    parts = (taste, preparation.plain(settings), preparation.plain(guards))
+    night = files.derived_id(*parts, *([day] if day else []))
+    seed = asked["seed"] + day
+    request = preparation.new_request("converge", taste, seed, settings, guards, bed.prompts, night)
     if not (bed.nights.folder / night / "request.json").exists():
         files.write_json(bed.nights.folder / night / "request.json", vars(request))
         bed.nights.write(night, {"night": night, "state": "new", "system": "converge", "steps": [], "units": []})

@@ -294,13 +294,16 @@ class Rater(rater_pb2_grpc.RaterServiceServicer):
             rejections=[rater_pb2.Rejection(digest=digest, reason=4) for digest, _ in rest],
         )
         if chosen and request.policy != "golden":
-            spent = {"nats": reply.pressure_nats, "audits": len(self.audits.items())}
+            spent = {"nats": reply.pressure_nats, "audits": len(self.audits.items()), "purpose": request.purpose}
             self.selections.put(hashlib.sha256("".join(digest for digest, _ in chosen).encode()).hexdigest(), spent)
         for role, items in ((1, chosen), (2, base)):
             for digest, image in items:
                 source = image.get("source", rater_pb2.SOURCE_SELF)
                 reply.selected.add(digest=digest, prompt=image["prompt"], role=role, weight=1, source=source)
         return reply
+
+    def ReleaseSelections(self, request, context):
+        return stand_in_store.released(self.selections, request.purposes)
 
 
 class Trainer(trainer_pb2_grpc.TrainerServiceServicer):

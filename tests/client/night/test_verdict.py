@@ -130,6 +130,30 @@ def test_a_verdict_is_an_audit_and_takes_the_night_back_in_one_step(bench):
     assert (code, more["reason"]["name"] != "pressure_spent") == (0, True), "after an audit the pressure starts anew"
 
 
+@pytest.mark.slow
+def test_a_night_that_leaves_nothing_in_use_spends_nothing_and_hides_no_night_that_can_be_judged(bench):
+    home = bench.home("unused")
+    never = {"KONOMI_GUARD_PRESSURE_NATS": "3", "KONOMI_NIGHT_PROMOTE_WIN_RATE": "1"}
+    for seed in ("7", "8"):
+        code, made, err = bench.konomi(home, *bench.start(home, "--seed", seed), **never)
+        assert (code, made["served"]["unit"]) == (0, 0), err
+        assert NightStore(home).state(made["night"]).nats > 1.5
+        assert made["reason"]["name"] != "pressure_spent", "twice as much as the budget has, of units nobody uses"
+    code, told, err = bench.konomi(home, "night", "verdict", "--json")
+    assert (code, told["pairs"]) == (0, 0), err
+    tight = {"KONOMI_GUARD_PRESSURE_NATS": "3"}
+    code, made, err = bench.konomi(home, *bench.start(home, "--seed", "9"), **tight)
+    assert (code, made["served"]["unit"] > 0) == (0, True), err
+    code, refused, err = bench.konomi(home, *bench.start(home, "--seed", "10"), **tight)
+    assert (code, refused["reason"]["name"].startswith("pressure")) == (5, True), err
+    code, told, err = bench.konomi(home, "night", "verdict", "--json")
+    assert (code, told["night"], told["pairs"]) == (0, made["night"], 16), "the refused night is newer and has no pairs"
+    code, told, err = bench.konomi(home, "night", "verdict", "--roll-back", "--json")
+    assert (code, told["decision"], told["audit"]) == (0, "roll_back", None), err
+    code, again, err = bench.konomi(home, *bench.start(home, "--seed", "11"), **tight)
+    assert (code, again["reason"]["name"].startswith("pressure")) == (0, False), "taken back: nothing of it is in use"
+
+
 def bench_moves(home) -> list[str]:
     """Returns what the stand-in trainer did, in order."""
     with closing(sqlite3.connect(home / "databases" / "stand-in-moves.sqlite")) as database:

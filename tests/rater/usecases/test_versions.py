@@ -69,6 +69,25 @@ def test_of_choices_for_one_unit_the_last_alone_is_pressure(rater, fitted):
     assert spent.nats == pytest.approx(sum(one.pressure_nats for one in (last, other, *unsaid)))
 
 
+def test_what_came_to_nothing_counts_no_more(rater, fitted):
+    for unit, count in enumerate((6, 5, 4)):
+        last = select(rater, fitted.taste, count, purpose=f"night/unit-{unit}", seed=7)
+    select(rater, fitted.taste, 3, seed=7)
+    purposes = ["night/unit-0", "night/unit-1", "night/unit-1", "night/unit-9", "night"]
+    request = pb.ReleaseSelectionsRequest(taste=fitted.taste, purposes=purposes)
+    before = active(rater, fitted.taste).pressure
+    assert rater.call("ReleaseSelections", request).released == 2
+    spent = active(rater, fitted.taste).pressure
+    assert (before.selections, spent.selections) == (4, 2), "the last unit's, and the one nobody said the purpose of"
+    assert spent.nats == pytest.approx(last.pressure_nats + math.log(120 / 3))
+    assert rater.call("ReleaseSelections", request).released == 0, "once is enough"
+    with pytest.raises(errors.NotFound):
+        rater.call("ReleaseSelections", pb.ReleaseSelectionsRequest(taste="tastes/none", purposes=["n"]))
+    for wrong in ([], ["n" * 201], ["n"] * 1001):
+        with pytest.raises(InvalidArgument, match="purposes"):
+            rater.call("ReleaseSelections", pb.ReleaseSelectionsRequest(taste=fitted.taste, purposes=wrong))
+
+
 def test_an_older_home_counts_what_it_counted(tmp_path):
     engine = open_database(tmp_path / "rater.sqlite", MIGRATIONS[:11])
     with engine.begin() as connection:

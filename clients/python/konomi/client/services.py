@@ -83,6 +83,7 @@ class RaterClient(Service):
     score_image_stream: BidiStream[rater.ScoreImageStreamRequest, rater.ScoreImageStreamResponse]
     suggest_images: Unary[rater.SuggestImagesRequest, rater.SuggestImagesResponse]
     select_images: Unary[rater.SelectImagesRequest, rater.SelectImagesResponse]
+    release_selections: Unary[rater.ReleaseSelectionsRequest, rater.ReleaseSelectionsResponse]
     search_images: Unary[rater.SearchImagesRequest, rater.SearchImagesResponse]
     explore_novelty: Unary[rater.ExploreNoveltyRequest, rater.ExploreNoveltyResponse]
     advise_embedder: Unary[rater.AdviseEmbedderRequest, rater.EmbedderAdvice]

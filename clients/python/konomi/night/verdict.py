@@ -159,6 +159,11 @@ class BlindEvaluation:
         """Returns what was in use before: what its unit is judged against, or a unit of another base model."""
         return self.state.before or self.against
 
+    @property
+    def left_nothing(self) -> bool:
+        """Says whether nothing the night made is in use: it serves what it began with, or was rolled back."""
+        return self.unit.unit == self.against.unit or (self.readable and self.kept.decision == ROLL_BACK)
+
     def pairs(self) -> list[BlindPair]:
         """Returns the pairs, the same ones whenever they are asked for; none where the night changed nothing."""
         unit, against = self.unit.unit, self.against.unit
@@ -383,6 +388,45 @@ def decide(client: Client, verdict: BlindEvaluation, decision: str, now: float) 
         current = before
     verdict.note_decision(decision, current, now)
     return current
+
+
+def newest(nights: NightStore) -> str | None:
+    """Returns the newest night that left something to judge; the newest of all where none did, None without a night.
+
+    A night that was not begun, because the one before is not judged yet, must not hide it.
+    """
+    made = nights.all()
+    return next((night for night in reversed(made) if BlindEvaluation(nights, night).pairs()), nights.latest())
+
+
+PURPOSES = 1000
+"""Choices one call releases."""
+
+
+def purpose(night: str, unit: int) -> str:
+    """Returns what a choice of training images is for, in the rater's words."""
+    return f"{night}/unit-{unit}"
+
+
+def release_unused(client: Client, nights: NightStore, taste: str) -> int:
+    """Takes back the selection pressure of nights that left nothing in use; returns how many choices it was of.
+
+    What such a night chose is in no model that is served, and there are no pairs by which its owner could judge it: it
+    would stand in the way of the next night for ever. A night counts where it serves what it began with, or was rolled
+    back; those before the last one that was judged count no more anyway.
+    """
+    found = list[str]()
+    for night in reversed(nights.all()):
+        state = nights.state(night)
+        if nights.request(night).taste != taste or not state.is_final:
+            continue
+        evaluation = BlindEvaluation(nights, night)
+        if evaluation.readable and evaluation.kept.audit:
+            break
+        if evaluation.left_nothing:
+            found += [purpose(night, record.unit) for record in state.units if record.selection is not None]
+    parts = [found[at : at + PURPOSES] for at in range(0, len(found), PURPOSES)]
+    return sum(client.rater.release_selections(taste=taste, purposes=part).released for part in parts)
 
 
 def _choice(won: float) -> rater.BlindChoice.ValueType:

@@ -51,6 +51,7 @@ POLICY: Mapping[str, frozenset[str]] = {
     _RATER + "ScoreImageStream": SCORE,
     _RATER + "SuggestImages": READ,
     _RATER + "SelectImages": LOOP,
+    _RATER + "ReleaseSelections": LOOP,
     _RATER + "SearchImages": SCORE,
     _RATER + "ExploreNovelty": SCORE,
     _RATER + "AdviseEmbedder": READ,

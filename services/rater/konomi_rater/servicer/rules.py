@@ -142,6 +142,7 @@ RULES: RequestRules = {
         "fill_to": between(0, 10_000),
         "rater_version": VERSION_OR_NONE,
     },
+    "ReleaseSelectionsRequest": {"taste": TASTE, "purposes": count(1, 1000), "purposes[]": text(200)},
     "MeasureImagesRequest": {
         "taste": TASTE,
         **digests("digests", 2, 1000),

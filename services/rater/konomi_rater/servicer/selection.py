@@ -12,6 +12,7 @@ from konomi_rater.selection.propagation import GrowthOutcome
 from konomi_rater.servicer import messages
 from konomi_rater.servicer.base import ServicerPart
 from konomi_rater.servicer.messages import taste_id
+from konomi_rater.storage import tastes
 from konomi_rater.storage.image_records import ImageRow
 from konomi_rater.usecases.exploration import Discovery, EliteArchive
 from konomi_rater.usecases.fitting import versions
@@ -62,6 +63,17 @@ class SelectionServicer(ServicerPart):
         if selection.growth is not None:
             reply.growth.CopyFrom(_growth(selection.growth))
         return reply
+
+    def ReleaseSelections(
+        self, request: rater_pb2.ReleaseSelectionsRequest, context: grpc.ServicerContext
+    ) -> rater_pb2.ReleaseSelectionsResponse:
+        """Forgets choices whose units are not in use."""
+        taste = taste_id(request.taste)
+        with self._rater.workspace.writing() as connection:
+            tastes.read(connection, taste)
+            return rater_pb2.ReleaseSelectionsResponse(
+                released=versions.release_selections(connection, taste, request.purposes)
+            )
 
     def ExploreNovelty(
         self, request: rater_pb2.ExploreNoveltyRequest, context: grpc.ServicerContext

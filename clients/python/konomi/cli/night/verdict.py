@@ -31,7 +31,7 @@ HELP = "l left · r right · t equal · z undo · q quit"
 
 
 def verdict(
-    night: Annotated[str, typer.Option("--night", help="The night, by its id; default: the newest.")] = "",
+    night: Annotated[str, typer.Option("--night", help="The night, by its id; default: the newest with pairs.")] = "",
     sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the blind pairs as one HTML file.")] = None,
     answers: Annotated[str, typer.Option(metavar="LRT...", help="The answers such a sheet shows.")] = "",
     keep: Annotated[bool, typer.Option("--keep", help="Keep the unit the night serves.")] = False,
@@ -49,7 +49,7 @@ def verdict(
         raise InvalidArgument(text("expected one of --keep and --roll-back, got both"))
     home = Home.locate()
     nights = NightStore(home.root)
-    chosen = night or nights.latest()
+    chosen = night or judging.newest(nights)
     if chosen is None:
         raise NotFound(text("no night has been started here"))
     evaluation = BlindEvaluation(nights, chosen)

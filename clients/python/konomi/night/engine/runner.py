@@ -8,6 +8,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
+from konomi.errors import KonomiError
 from konomi.host import extras
 from konomi.host.session import Session
 from konomi.night.engine.progress import View
@@ -45,8 +46,12 @@ def run(
 
     nights.forget_stop(request.id)
     gateway = NightServices(session, request.taste, request.id)
+    verdict.release_unused(session.client, nights, request.taste)
     try:
         steps = NightSteps(gateway, request, view.beat, partial(verdict.audits, nights, request.taste))
     except ValidationError:
         return workflow.halted(nights, request, gateway)
-    return NightWorkflow(nights, steps, lambda: stopped() or nights.stop_asked(request.id)).run(session)
+    state = NightWorkflow(nights, steps, lambda: stopped() or nights.stop_asked(request.id)).run(session)
+    with suppress(KonomiError):  # the next night asks for it again
+        verdict.release_unused(session.client, nights, request.taste)
+    return state

@@ -96,7 +96,7 @@ def remember_selection(
         "policy": policy,
         "share": selection.spent_share,
         "now": now,
-        "purpose": hashlib.sha256(purpose.encode()).hexdigest() if purpose else "",
+        "purpose": _key_of(purpose) if purpose else "",
     }
     if purpose:
         connection.execute(
@@ -113,6 +113,17 @@ def remember_selection(
         ),
         fields,
     )
+
+
+def release_selections(connection: sqlalchemy.Connection, taste: str, purposes: Sequence[str]) -> int:
+    """Forgets the choices for some purposes, whose pressure is in no model in use; returns how many there were."""
+    rows = [{"taste": taste, "purpose": _key_of(purpose)} for purpose in dict.fromkeys(purposes)]
+    statement = text("DELETE FROM selections WHERE taste = :taste AND purpose = :purpose")
+    return sum(connection.execute(statement, row).rowcount for row in rows)
+
+
+def _key_of(purpose: str) -> str:
+    return hashlib.sha256(purpose.encode()).hexdigest()
 
 
 def pressure(connection: sqlalchemy.Connection, taste: str) -> Pressure:

@@ -18,11 +18,11 @@ from konomi.night.guards import GuardSettings
 from konomi.night.records.record import Record
 from konomi.night.systems.registry import night_settings
 from konomi_rater.measures.diversity import vendi
-from tests.benchmarks.night.bed_steps import BedSteps
 from tests.benchmarks.night.persons import NightPerson
 from tests.benchmarks.night.policies import ABLATIONS, ADVERSARY, ALL, DEFAULT, NAIVE, Policy
+from tests.benchmarks.night.simulated.bed_steps import BedSteps
+from tests.benchmarks.night.simulated.world import Rater, World, adversary, figures, rater
 from tests.benchmarks.night.trials import Trial, Trials, by_person, interval, row
-from tests.benchmarks.night.world import Rater, World, adversary, figures, rater
 from tests.benchmarks.rater import pool as rater_pool
 
 LABELS, UNITS, IMAGES, EVALUATION, TRUTH = 100, 10, 320, 256, 1000

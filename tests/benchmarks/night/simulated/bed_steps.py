@@ -20,7 +20,7 @@ from konomi_rater.measures.diversity import vendi
 from konomi_rater.measures.novelty import Reference, reference_of
 from konomi_rater.selection.selection import POLICIES, Candidates, SelectionLimits, caps, draw_base, select
 from tests.benchmarks.night.policies import Policy
-from tests.benchmarks.night.world import Rater, World
+from tests.benchmarks.night.simulated.world import Rater, World
 
 CELLS = 12
 TOP = 0.05
