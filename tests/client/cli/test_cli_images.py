@@ -202,10 +202,10 @@ def grades(line, tmp_path):
 def test_labels_by_keys(fresh, tmp_path):
     first, second, third, _ = fresh.digests
     said = fresh.json("label", "--terminal", stdin="5\n \n1\nq\n")
-    assert said == {"labels": 2, "undone": 0, "skipped": 1}
+    assert said == {"labels": 2, "undone": 0, "skipped": 1, "checks": 0}
     assert grades(fresh, tmp_path) == {first: 5, third: 1}
     said = fresh.json("label", "--terminal", stdin="4\nz\n2\n")  # the input may simply end
-    assert said == {"labels": 2, "undone": 1, "skipped": 0}
+    assert said == {"labels": 2, "undone": 1, "skipped": 0, "checks": 0}
     assert grades(fresh, tmp_path) == {first: 5, third: 1, second: 2}
     fresh.json("label", "--terminal", stdin="z\nz\nq\n")  # undo reaches into earlier sittings
     assert grades(fresh, tmp_path) == {first: 5}

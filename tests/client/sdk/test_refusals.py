@@ -97,6 +97,11 @@ def test_what_speaks_of_calls_and_fields_has_a_sentence_for_people():
             "このままでは使えません:好みの名前",
         ),
         (
+            ("TASTE_NOT_FOUND", "there is no tastes/mine here; adding pictures to it makes it", None),
+            "there is no taste mine here; adding pictures to it makes it",
+            "その好みはありません",
+        ),
+        (
             ("RATER_NOT_FITTED", "tastes/mine has none; grade images with RecordLabels, then call FitRater", None),
             "konomi has not learnt from your grades yet: grade about 30 images, then let it learn.",
             "評価モデルはまだ採点から学んでいません",

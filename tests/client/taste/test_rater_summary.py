@@ -51,8 +51,8 @@ def test_the_diff_names_the_version_before_and_the_verdict(verdict, words):
     )
     (line,) = compared(version(diff=diff))
     assert line == (
-        "against version 3: 25 labels changed; on 40 panel images srcc 0.50 (0.40 – 0.60), before 0.40 (0.30 – 0.50); "
-        + words
+        "against version 3: 25 grades are new; "
+        "on 40 images kept aside srcc 0.50 (0.40 – 0.60), before 0.40 (0.30 – 0.50); " + words
     )
 
 
@@ -88,7 +88,7 @@ def test_a_diff_without_a_panel_says_so(japanese):
         against="tastes/t/raterVersions/1", verdict=rater.VERSION_VERDICT_TOO_FEW, labels_changed=3
     )
     (line,) = compared(version(diff=diff))
-    assert line == "版 1 と比べて: 採点 3 枚が変わりました。比べるための固定の画像がまだ足りません"
+    assert line == "版 1 と比べて: 新しい採点は 3 枚です。比べるために取り分けた画像がまだ足りません"
 
 
 def test_pressure_is_told_once_there_is_any():

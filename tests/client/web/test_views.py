@@ -337,6 +337,9 @@ def test_on_a_window_of_middle_width_the_head_is_one_row_and_the_filters_fold(vi
     assert not page.locator("#by-file").is_visible()
     page.locator("details.more summary").click()
     assert page.locator("#by-file").is_visible()
+    grades, filters = (page.locator(one).first.bounding_box() for one in (".filters .group", "details.more"))
+    assert filters["y"] >= grades["y"] + grades["height"], "opened they have rows of their own, below the grades"
+    assert filters["x"] <= grades["x"] and filters["width"] > 800
 
 
 def test_a_hundred_thousand_places_can_be_jumped_through(visit):

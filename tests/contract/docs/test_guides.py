@@ -11,7 +11,10 @@ from konomi.cli.commands import command_for
 from konomi_chassis.__main__ import _parser as chassis_parser
 from tests.contract.source_tree import ROOT
 
-PAGES = ("backup", "base-models", "faq", "grading", "index", "install", "remote", "report", "security", "systems")
+PAGES = (
+    "backup", "base-models", "faq", "grading", "index", "install", "library", "remote", "report", "security", "sorting",
+    "systems",
+)  # fmt: skip
 """Pages that put in italics, and in Japanese within brackets, what konomi says and nothing else."""
 TWINS = (*PAGES, "cookbook", "first-night", "formats-in-practice", "other-tools", "python-sdk")
 """Pages whose blocks are the same in both languages, comments aside."""

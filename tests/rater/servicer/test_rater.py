@@ -238,6 +238,11 @@ def test_without_a_fit_scores_say_what_to_do(rater, library):
     with pytest.raises(FailedPrecondition) as failure:
         rater.fit(library.taste)
     assert failure.value.reason == "TOO_FEW_LABELS"
+    assert "has 1 graded, of 1 grades, and 0 pairs; grade more (konomi label)" in failure.value.message
+    with pytest.raises(NotFound) as failure:
+        rater.call("GetRaterVersion", pb.GetRaterVersionRequest(name=f"{library.taste}/raterVersions/active"))
+    assert failure.value.reason == "RATER_NOT_FITTED", "and not that version 0 is missing"
+    assert "found none yet: grade about 30 images (konomi label)" in failure.value.message
 
 
 def test_scores_are_complete_in_order_and_per_image(rater, fitted):

@@ -154,9 +154,11 @@ def test_signatures_come_where_they_are_asked_for_and_tell_near_copies_apart(rat
     images = [png((40, 200, 10), seed=1), png((40, 200, 12), seed=1), png((220, 30, 200), seed=77)]
     plain = score(rater, images, taste=fitted.taste)
     assert [result.score.signature for result in plain] == [b""] * 3
+    assert not any(result.score.HasField("near_copy_utility") for result in plain)
     signed = [result.score for result in score(rater, images, taste=fitted.taste, include_signatures=True)]
     bits = [int.from_bytes(one.signature) for one in signed]
     assert [len(one.signature) for one in signed] == [128] * 3
+    assert all(one.HasField("near_copy_utility") and -20 < one.near_copy_utility < 20 for one in signed)
     assert (bits[0] ^ bits[1]).bit_count() < (bits[0] ^ bits[2]).bit_count()
     (again,) = score(rater, images[2:], taste=fitted.taste, include_signatures=True)
     assert (int.from_bytes(again.score.signature) ^ bits[2]).bit_count() <= 1, (

@@ -5,6 +5,7 @@ import re
 import sys
 import tempfile
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -52,20 +53,32 @@ def label(
     with attached() as client:
         if export is not None:
             count = write_grades(client, taste, export)
-            result, line = (
-                {"exported": count},
-                plural("{count} grade written to {file}", "{count} grades written to {file}", count, file=export),
-            )
+            result = {"exported": count}
+            lines = [plural("{count} grade written to {file}", "{count} grades written to {file}", count, file=export)]
         elif import_file is not None:
             count = read_grades(client, taste, import_file)
-            result, line = {"imported": count}, plural("{count} grade recorded", "{count} grades recorded", count)
+            result, lines = {"imported": count}, [plural("{count} grade recorded", "{count} grades recorded", count)]
         else:
             result = grade(client, taste, slate=slate)
-            line = text("{labels} graded, {undone} undone, {skipped} skipped", **result)
+            lines = _told(result)
     if as_json:
         emit(dict(result))
     else:
-        say(line)
+        for line in lines:
+            say(line)
+
+
+def _told(counts: Mapping[str, int]) -> list[str]:
+    """Returns what a sitting has done, in words."""
+    lines = [text("{labels} graded, {undone} undone, {skipped} skipped", **counts)]
+    if again := counts["checks"]:
+        twice = plural(
+            "{count} of them was shown a second time, to see how you agree with yourself: it counts once",
+            "{count} of them were shown a second time, to see how you agree with yourself: they count once",
+            again,
+        )
+        lines.append(twice)
+    return lines
 
 
 def open_page(home: Home, taste: str, as_json: bool) -> None:

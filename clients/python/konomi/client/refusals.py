@@ -228,7 +228,7 @@ NAME_OF_TASTE = N_("the name of the taste, which has 1 to 40 lower-case letters,
 TASTE_PATTERN = '"tastes/{id}"'
 """How a service says that a taste's name was expected, whatever the field is called."""
 
-TASTE = re.compile(r"\btastes/([a-z0-9-]+)")
+TASTE = re.compile(r"\b(no )?tastes/([a-z0-9-]+)")
 
 
 def told(error: KonomiError) -> str:
@@ -242,7 +242,7 @@ def retellable(error: KonomiError) -> str | Translatable:
         return error.message
     if error.reason == "FIELD_INVALID":
         return _of_field(error)
-    own = TASTE.sub(r"the taste \1", error.message)
+    own = TASTE.sub(lambda named: f"{named[1] or 'the '}taste {named[2]}", error.message)
     if language() == SOURCE and not names_calls(own):
         return own
     if error.reason in OF_REASON:

@@ -21,7 +21,7 @@ def advice(client: Client, taste: str) -> str:
 def sentence(advice: rater.EmbedderAdvice, taste: str) -> str:
     """Returns the advice in words: the fact, then the line that changes it with the best embedder at hand."""
     fact = text(
-        "the starter embedder knows only starter portraits, and {share} of this taste's own images are others",
+        "the starter embedder knows only starter portraits, and {share} of your pictures show something else",
         share=percent(advice.foreign_share),
     )
     first, *then = lines(advice, taste)

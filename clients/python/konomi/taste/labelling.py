@@ -46,7 +46,7 @@ class Session:
         self._waiting: list[rater.Suggestion] = []
         self._skipped: set[str] = set()
         self._shown: list[rater.Suggestion] = []
-        self._labels = self._undone = 0
+        self._labels = self._undone = self._checks = 0
 
     def current(self) -> rater.Image | None:
         """Returns the image to grade now; None when none is left."""
@@ -61,6 +61,7 @@ class Session:
         self._client.rater.record_labels(taste=self._taste, labels=[entry])
         self._shown.append(self._waiting.pop(0))
         self._labels += 1
+        self._checks += bool(number) and shown.reason == rater.SUGGESTION_REASON_REPEAT_CHECK
 
     def skip(self) -> None:
         """Leaves the image ungraded; it does not come back in this sitting."""
@@ -80,8 +81,9 @@ class Session:
         self._waiting.insert(0, before)
 
     def counts(self) -> dict[str, int]:
-        """Returns how many labels were recorded, undone, and images skipped."""
-        return {"labels": self._labels, "undone": self._undone, "skipped": len(self._skipped)}
+        """Returns how many labels were recorded and undone, images skipped, and labels that check on an earlier one."""
+        skipped, checks = len(self._skipped), self._checks
+        return {"labels": self._labels, "undone": self._undone, "skipped": skipped, "checks": checks}
 
     def _fetch(self) -> None:
         if self._wanted:

@@ -61,7 +61,7 @@ SHARES: Mapping[str, int] = {"share": 0, "base": 0, "rate": 0, "least": 1}
 """A number written as a percentage, and its decimals."""
 
 VERDICTS = {
-    rater.VERSION_VERDICT_TOO_FEW: "the panel is too small to tell",
+    rater.VERSION_VERDICT_TOO_FEW: "too few images are kept aside to compare by yet",
     rater.VERSION_VERDICT_WORSE: "worse: it does not score",
     rater.VERSION_VERDICT_NOT_WORSE: "not worse",
     rater.VERSION_VERDICT_BETTER: "better",
@@ -192,10 +192,10 @@ def _prior(use: rater.PopulationUse) -> str:
 def _diff(diff: rater.VersionDiff) -> str:
     against, verdict = diff.against.rpartition("/")[2], text(VERDICTS.get(diff.verdict, "not compared"))
     if not diff.HasField("gain"):
-        line = "against version {against}: {changed} labels changed; {verdict}"
+        line = "against version {against}: {changed} grades are new; {verdict}"
         return text(line, against=against, changed=diff.labels_changed, verdict=verdict)
     line = (
-        "against version {against}: {changed} labels changed; on {n} panel images srcc {srcc}, before {before}; "
+        "against version {against}: {changed} grades are new; on {n} images kept aside srcc {srcc}, before {before}; "
         "{verdict}"
     )
     return text(

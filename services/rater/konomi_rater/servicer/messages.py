@@ -84,6 +84,7 @@ def score(scored: Score, taste: str) -> rater_pb2.Score:
         rater_version=version_name(taste, scored.version),
         unknown=scored.unknown,
         signature=scored.signature,
+        near_copy_utility=scored.near_copy_utility,
     )
 
 

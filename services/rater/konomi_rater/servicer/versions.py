@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import grpc
 import sqlalchemy
 
+from konomi.errors import NotFound
 from konomi.v1 import rater_pb2
 from konomi_chassis.rpc.pagination import page
 from konomi_rater.preference.fitting import Step
@@ -51,6 +52,12 @@ class VersionServicer(ServicerPart):
         taste = messages.taste_in(request.name)
         with self._rater.workspace.reading() as connection:
             active = tastes.read(connection, taste).active
+            if not active and request.name.endswith("/active"):
+                raise NotFound(
+                    f"expected tastes/{taste} to have a rater, found none yet: grade about 30 images (konomi label), "
+                    "then let it learn from them (konomi rater fit)",
+                    reason="RATER_NOT_FITTED",
+                )
             number = active if request.name.endswith("/active") else messages.number_in(request.name, "raterVersions")
             return self._version(connection, tastes.read_version(connection, taste, number))
 

@@ -28,7 +28,7 @@ PREDICTIONS = 16
 
 @dataclass(frozen=True)
 class Score:
-    """What the rater thinks of one image; the fields are the contract's, `signature` empty where nobody asked."""
+    """What the rater thinks of one image, as the contract has it; the last two are empty where nobody asked."""
 
     utility: float
     std: float
@@ -39,6 +39,7 @@ class Score:
     unknown: bool
     version: int
     signature: bytes = b""
+    near_copy_utility: float | None = None
 
 
 @dataclass(frozen=True)
@@ -136,11 +137,17 @@ class Scoring:
         own = np.array([_position(view, request.inputs[place]) for place in good], np.int64)
         scored = self.score(taste, view, vectors, own, request.compares_models)
         if request.signatures:
-            signed = zip(scored, signatures(vectors), strict=True)
-            scored = [replace(score, signature=signature) for score, signature in signed]
+            scored = self._told_apart(taste, scored, vectors)
         scores = iter(scored)
         results = [item if isinstance(item, KonomiError) else next(scores) for item in items]
         return taste.id, results, self.diversity(taste, view, vectors, own) if diversity else None
+
+    def _told_apart(self, taste: TasteRow, scores: Sequence[Score], embeddings: np.ndarray) -> list[Score]:
+        """Returns scores with what tells near-copies, and the better one of them: signatures, and the ridge's view."""
+        order = self._workspace.active_head(taste).near_copies if scores else None
+        finer = [None] * len(scores) if order is None else order(embeddings).tolist()
+        told = zip(scores, signatures(embeddings), finer, strict=True)
+        return [replace(one, signature=signature, near_copy_utility=value) for one, signature, value in told]
 
     def score(
         self,

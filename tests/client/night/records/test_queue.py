@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -12,9 +13,11 @@ import pytest
 
 from konomi.cli.night import end_action
 from konomi.cli.night.end_action import QueueSettings, perform, refuse
+from konomi.cli.night.queue import work_through
 from konomi.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from konomi.home import Home
 from konomi.night.records.queue import MOST, SHOWN, NightQueue, QueueState
+from konomi.night.records.state import NightState, StateName
 from konomi.night.records.store import NightStore
 from konomi.web.nights import NightEndpoints, QueueEndpoints
 from tests.client.night.engine import evening
@@ -132,6 +135,22 @@ def test_the_machine_sleeps_unless_somebody_is_awake(tmp_path: Path, monkeypatch
     failing = QueueSettings(home=tmp_path, then_run=f"{sys.executable} -c 'raise SystemExit(3)'")
     assert not perform(failing, [], threading.Event())
     assert "ended with exit code 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("state", "code"), [(StateName.FINISHED, 0), (StateName.HALTED, 5)])
+def test_a_night_killed_between_its_end_and_its_note_is_no_failure(tmp_path: Path, capsys, monkeypatch, state, code):
+    """What a kill of the queue just then leaves: its night ended and told, and still running by the queue."""
+    queue, nights = NightQueue(tmp_path), NightStore(tmp_path)
+    queue.add(STARTED, tmp_path, "night")
+    queue.note("night", QueueState.RUNNING)
+    (nights.folder / "night").mkdir(parents=True)
+    nights.write("night", NightState(night="night", state=state, steps=(), units=()))
+    nights.deliver("night")
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("nothing is left to run"))
+    (ended,) = work_through(Home(tmp_path), queue, threading.Event())
+    assert (ended.state, ended.code) == (QueueState(state.value), code)
+    assert [(night.state, night.code) for night in queue.nights()] == [(QueueState(state.value), code)]
+    assert "had come to its end already: converge --units 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -12,10 +12,16 @@ from konomi.v1 import rater_pb2 as rater
 BITS = 1024
 
 
-def scored(path: str, bound: float, bits: int = 0, *, unknown: bool = False) -> Scored:
+def scored(path: str, bound: float, bits: int = 0, *, unknown: bool = False, finer: float | None = None) -> Scored:
     chances = [0.05, 0.05, 0.1, 0.6, 0.2]
     signature = bits.to_bytes(BITS // 8)
-    score = rater.Score(lower_bound=bound, grade_probabilities=chances, signature=signature, unknown=unknown)
+    score = rater.Score(
+        lower_bound=bound,
+        grade_probabilities=chances,
+        signature=signature,
+        unknown=unknown,
+        near_copy_utility=finer,
+    )
     return Scored(path, score=score)
 
 
@@ -53,6 +59,33 @@ def test_of_near_copies_the_best_is_picked_and_names_the_others():
     assert chosen[0].reason == "most likely SSR (60 %), lower bound 2.30; best of 4 near-copies, 0.10 ahead"
     with speaking("ja"):
         assert "SSR" in chosen[0].reason and "near-copies" not in chosen[0].reason
+
+
+def test_among_near_copies_the_ridge_decides_beside_the_lower_bound_and_apart_from_them_the_bound_alone():
+    here, there = (random.Random(scene).getrandbits(BITS) for scene in (1, 2))
+    images = [
+        scored("a/1", 3.0, here, finer=2.0),
+        scored("a/2", 2.8, here, finer=2.9),
+        scored("a/3", 2.9, here, finer=2.4),
+        scored("b/1", 2.9, there, finer=5.0),
+    ]
+    first, second = pick(images, 9, one_per_cluster=True)
+    assert [one.image.path for one in (first, second)] == ["b/1", "a/2"], "clusters stand by the bound of their best"
+    assert [image.path for image in second.alike] == ["a/3", "a/1"]
+    assert second.lead == pytest.approx((2.8 + 2 * 2.9) / 3 - (2.9 + 2 * 2.4) / 3)
+    assert first.lead is None and first.as_dict()["lead"] is None and not first.is_level
+    older = [scored("a/1", 3.0, here), scored("a/2", 2.8, here, finer=2.9)]
+    (chosen,) = pick(older, 9, one_per_cluster=True)
+    assert chosen.image.path == "a/1", "where one was scored without it, the bound alone decides"
+
+
+def test_a_lead_that_says_nothing_is_said_with_the_file_to_look_at():
+    bits = random.Random(5).getrandbits(BITS)
+    (close,) = pick([scored("x/1.jpg", 3.0, bits), scored("x/2.jpg", 2.95, bits)], 9, one_per_cluster=True)
+    assert close.reason.endswith("best of 2 near-copies, 0.05 ahead; too close to call: look at 2.jpg too")
+    assert close.as_dict()["too_close"] and close.as_dict()["lead"] == pytest.approx(0.05)
+    (clear,) = pick([scored("x/1.jpg", 3.0, bits), scored("x/2.jpg", 2.8, bits)], 9, one_per_cluster=True)
+    assert "too close" not in clear.reason and not clear.as_dict()["too_close"]
 
 
 def test_small_steps_join_no_ends_and_a_cosine_of_one_joins_equals_alone():

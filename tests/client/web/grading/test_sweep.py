@@ -113,3 +113,13 @@ def test_it_is_usable_by_everyone_and_fits_a_phone(visit, unseen, language, widt
     page.wait_for_timeout(100)
     page.locator("[data-act=sweep_keep]").click()
     until(page, f"{AT} !== {json.dumps(before)}")
+
+
+@pytest.mark.parametrize(("width", "height"), [(960, 600), (1280, 720), (1440, 900)])
+def test_the_way_back_is_in_sight_without_scrolling(visit, unseen, width, height):
+    page = visit("rate/sweep", viewport={"width": width, "height": height})
+    page.wait_for_selector(".sweep .frame img")
+    until(page, "!document.querySelector('.frame').hasAttribute('aria-busy')")
+    tools, picture = (page.locator(one).bounding_box() for one in (".sweep [data-tool=undo]", ".sweep .frame img"))
+    assert tools["y"] + tools["height"] <= height, "undo is under the picture, not under the window"
+    assert picture["height"] >= 144

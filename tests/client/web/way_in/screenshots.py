@@ -13,7 +13,10 @@ from typing import Any
 
 from PIL import Image
 
+from konomi.client import connect_home
 from konomi.home import Home
+from konomi.night.records.queue import NightQueue
+from konomi.v1 import rater_pb2 as rater
 from konomi.web.auth import link
 from tests.client.web.site import until
 
@@ -91,3 +94,45 @@ def press(key: str, ready: str) -> Callable[[Any], None]:
         page.wait_for_selector(ready)
 
     return act
+
+
+def choose(count: int) -> Callable[[Any], None]:
+    """Returns what chooses the first images of the library by keys."""
+
+    def act(page: Any) -> None:
+        page.keyboard.press("m")
+        for _ in range(count - 1):
+            page.keyboard.press("Shift+ArrowRight")
+        page.wait_for_selector(".chosen:not([hidden])")
+
+    return act
+
+
+def filtered(page: Any) -> None:
+    """Shows the favourites that are graded SSR or UR, with all filters open."""
+    for name in ("SSR", "UR"):
+        page.locator(f".filters .toggle[aria-label={name}]").first.click()
+    page.click("#by-favourite")
+    if not page.locator("details.more[open]").count():
+        page.click("details.more summary")
+    page.wait_for_selector(".star:not([hidden])")
+
+
+def scroll_to(selector: str) -> Callable[[Any], None]:
+    """Returns what brings a part of a view to the top of the window."""
+
+    def act(page: Any) -> None:
+        page.evaluate("selector => document.querySelector(selector).scrollIntoView()", selector)
+
+    return act
+
+
+def keep_some(home: Home) -> None:
+    """Makes what is graded SSR or UR favourites, and lets three nights wait their turn."""
+    liked = rater.ImageFilter(grades=[rater.GRADE_SSR, rater.GRADE_UR])
+    with connect_home(home.root) as client:
+        found = client.rater.list_images(taste="tastes/default", filter=liked, page_size=20).images
+        digests = [image.digest for image in found]
+        client.rater.set_favourites(taste="tastes/default", digests=digests, favourite=True)
+    for words in (("converge", "--units", "2"), ("golden",), ("longtail", "--images", "64")):
+        NightQueue(home.root).add(words, home.root)

@@ -99,6 +99,20 @@ def test_an_eye_at_hand_is_taken_by_a_button(site, visit):
         assert client.rater.get_taste(name="tastes/eyed").embedder != "starter"
 
 
+def test_where_the_eye_is_chosen_the_step_is_said_before_the_pictures_were_looked_at(site, visit):
+    taste_of(site, "tastes/early", "timm:tf_efficientnet_lite0", 6)
+    page = visit("rate&taste=early", service_workers="block")
+    page.wait_for_selector("main :not(.quiet)")
+    held = []
+    page.route("**/konomi.page/EmbedderAdvice", lambda route: held.append(route))  # looking takes long: no answer yet
+    page.evaluate("localStorage.setItem('konomi.eye', 'tastes/early')")
+    page.goto(page.url.partition("#")[0] + "#guide")
+    page.reload()
+    until(page, f"{NOW}?.includes('grade about 30')")
+    assert len(held) == 1, "asked, and not waited for"
+    held[0].continue_()
+
+
 def test_a_home_without_any_taste_gets_one_and_the_first_steps(visit):
     page = visit("taste", service_workers="block")
     asked = []

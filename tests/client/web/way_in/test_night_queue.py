@@ -50,6 +50,8 @@ def test_nights_that_wait_are_shown_moved_and_taken_out(visit, queue, language):
     page.wait_for_selector(".queue tr")
     rows = page.locator(".queue tr").all_inner_texts()
     assert len(rows) == 4 and "cats" in rows[2] and "sdxl" in rows[2]
+    assert "golden --taste cats --base sdxl" in rows[2], "what tells it from another night of its system"
+    assert "longtail" not in rows[3], "and nothing where its name says all"
     assert ("halted" if language == "en" else "中止") in rows[0]
     assert axe.run(page).response["violations"] == []
     page.locator("[data-queue='↓-a']").click()

@@ -193,13 +193,18 @@ def shoot_views(browser, home: Home, night: str) -> None:
     """Saves the views that a home has something to show in after its first night, where screenshots are asked for."""
     english = {"languages": screenshots.ENGLISH}
     shoot(browser, home, "pair", "pair", ".side img", **english)
-    shoot(browser, home, "pick", "pick", ".nine img", **english)
-    shoot(browser, home, "sweep", "rate/sweep", ".sweep .frame img", **english)
+    shoot(browser, home, "pick", "pick", ".nine img", 640)
+    shoot(browser, home, "sweep", "rate/sweep", ".sweep .frame img", 720)
     shoot(browser, home, "long-tail", "tail", ".tile img", 700, **english)
     cell = "[role=option] img:not([hidden])"
-    shoot(browser, home, "library", "library", cell, **english)
+    shoot(browser, home, "library", "library", cell)
     shoot(browser, home, "detail", "library", cell, 900, act=screenshots.press("Enter", "dialog .strip img"), **english)
-    shoot(browser, home, "map", "map", "svg.map circle", 860, **english)
+    shoot(browser, home, "chosen", "library", cell, act=screenshots.choose(3))
+    if FOLDER:
+        screenshots.keep_some(home)
+    shoot(browser, home, "favourites", "library", cell, 760, act=screenshots.filtered)
+    shoot(browser, home, "map", "map", "svg.map circle", 920, act=screenshots.press("ArrowRight", ".at-hand img"))
+    shoot(browser, home, "night-queue", "night", ".queue tr", act=screenshots.scroll_to(".queue"))
     shoot(browser, home, "taste", "taste", ".card", 700, **english)
     shoot(browser, home, "lineage", "lineage", ".node.now", 700, **english)
     shoot(browser, home, "phone", "rate", ".frame img", 780, width=PHONE, **english)

@@ -17,6 +17,7 @@ from konomi.home import Home
 from konomi.host.signals import stop_signals
 from konomi.i18n.catalogue import text
 from konomi.night.records.queue import NightQueue, QueuedNight, QueueState
+from konomi.night.records.state import ENDED, StateName
 from konomi.night.records.store import NightStore
 
 HALTED = 5
@@ -137,23 +138,28 @@ def work_through(home: Home, queue: NightQueue, stopped: threading.Event) -> lis
         if not waiting:
             break
         night = next((one for one in waiting if one.id == unfinished), waiting[0])
-        queue.note(night.id, QueueState.RUNNING)
-        note(
-            text(
-                "night {number}, {left} after it: {night}",
-                number=len(ended) + 1,
-                left=len(waiting) - 1,
-                night=night.said,
-            )
-        )
-        code = run_night([*NIGHT, "start", *night.words, "--request-id", night.id], stopped, folder=_folder(night))
-        queue.note(night.id, QueueState.WAITING)  # until it is known that it has ended
-        if not _ended(code, nights, stopped):
-            break
+        code = _end_on_record(night, nights)
+        if code is None:
+            queue.note(night.id, QueueState.RUNNING)
+            line = "night {number}, {left} after it: {night}"
+            note(text(line, number=len(ended) + 1, left=len(waiting) - 1, night=night.said))
+            code = run_night([*NIGHT, "start", *night.words, "--request-id", night.id], stopped, folder=_folder(night))
+            queue.note(night.id, QueueState.WAITING)  # until it is known that it has ended
+            if not _ended(code, nights, stopped):
+                break
         state = QueueState.FINISHED if code == 0 else QueueState.HALTED if code == HALTED else QueueState.FAILED
         queue.note(night.id, state, code)
         ended.append(night.changed(state=state, code=code))
     return ended
+
+
+def _end_on_record(night: QueuedNight, nights: NightStore) -> int | None:
+    """Returns the exit code of a night whose end was told already, and not noted here before a kill; None of others."""
+    state = nights.state(night.id).state
+    if state not in ENDED or not nights.delivered(night.id):
+        return None
+    note(text("this night had come to its end already: {night}", night=night.said))
+    return HALTED if state == StateName.HALTED else 0
 
 
 def _ended(code: int, nights: NightStore, stopped: threading.Event) -> bool:

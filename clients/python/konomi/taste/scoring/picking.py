@@ -1,7 +1,8 @@
 """The best of many images, and of near-copies one: a burst of a camera, or draws that came out almost the same.
 
 Frames of a burst lie side by side: files that follow each other in a folder and are much alike are one burst, of which
-the best stands for all. Then bursts and single images are gone through from the best lower bound down. One that is
+the best stands for all: by the rater's ridge on embeddings as they are, which sees small differences, and the lower
+bound. Then bursts and single images are gone through from the best lower bound down. One that is
 almost the image that leads a cluster already joins that cluster, any other leads a new one (leader clustering; Hartigan
 1975, chapter 3): so the best leads, and what is far apart is never joined by a chain of small steps.
 """
@@ -23,6 +24,10 @@ SIDE_BY_SIDE, WITHIN_BURST = 0.05, 0.3
 """How much lower it may be between frames that follow each other, and between any frame of a burst and its first."""
 FRAMES = 4
 """Frames just before that are looked at; one among them may be blurred."""
+RIDGE = 2.0
+"""What the ridge counts beside the lower bound among near-copies (tests/benchmarks/pairs)."""
+LEVEL = 0.1
+"""Lead over the next near-copy, in grades, below which a person as often as not prefers another one."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,19 @@ class Picked:
         return self.image.score
 
     @property
+    def lead(self) -> float | None:
+        """How far it is ahead of the next near-copy, in grades; None where there is none."""
+        if not self.alike:
+            return None
+        first, second = _among((self.image, *self.alike))[:2]
+        return first - second
+
+    @property
+    def is_level(self) -> bool:
+        """Says whether the next near-copy may be as good: a person had better look."""
+        return self.lead is not None and self.lead < LEVEL - 1e-9
+
+    @property
     def reason(self) -> str:
         """Says why it was picked, in the language in use."""
         score, grade = self.score, self.image.grade
@@ -56,9 +74,12 @@ class Picked:
             chance=chance,
             bound=score.lower_bound,
         )
-        if self.alike:
-            count, ahead = len(self.alike) + 1, score.lower_bound - _bound(self.alike[0])
+        if self.lead is not None:
+            count, ahead = len(self.alike) + 1, self.lead
             words += "; " + text("best of {count} near-copies, {ahead:.2f} ahead", count=count, ahead=ahead)
+        if self.is_level:
+            name = PurePath(self.alike[0].path).name
+            words += "; " + text("too close to call: look at {name} too", name=name)
         if score.unknown:
             words += "; " + text("unlike anything graded, so this is a guess")
         return words
@@ -66,7 +87,8 @@ class Picked:
     def as_dict(self) -> dict[str, object]:
         """Returns it as JSON has it."""
         near = [image.path for image in self.alike]
-        return {"rank": self.rank, "reason": self.reason, "near_copies": near, **self.image.as_dict()}
+        told = {"rank": self.rank, "reason": self.reason, "near_copies": near, "lead": self.lead}
+        return {**told, "too_close": self.is_level, **self.image.as_dict()}
 
 
 @dataclass
@@ -118,7 +140,7 @@ def _bursts(scored: Sequence[Scored], cosine: float) -> list[_Cluster]:
             runs[-1].append(image)
         else:
             runs.append([image])
-    return [_Cluster(best(run, None)) for run in runs]
+    return [_Cluster(_best_of_burst(run)) for run in runs]
 
 
 def _follows(image: Scored, run: Sequence[Scored], cosine: float) -> bool:
@@ -135,10 +157,11 @@ def _led(bursts: Sequence[_Cluster], count: int, cosine: float) -> list[_Cluster
     for burst in sorted(bursts, key=lambda one: (-_bound(one.leader), one.leader.path)):
         joined = next((led for led in clusters if _alike(burst.leader, led.leader, cosine)), None)
         if joined is not None:
-            joined.images = best([*joined.images, *burst.images], None)
+            joined.images += burst.images  # the leader stays, so that small steps join no ends
         elif len(clusters) < count:
-            clusters.append(burst)
-    return clusters
+            clusters.append(_Cluster(list(burst.images)))
+    found = [_Cluster(_best_of_burst(cluster.images)) for cluster in clusters]
+    return sorted(found, key=lambda one: (-_bound(one.leader), one.leader.path))
 
 
 def _alike(one: Scored, other: Scored, cosine: float) -> bool:
@@ -155,6 +178,24 @@ def _alike(one: Scored, other: Scored, cosine: float) -> bool:
 def differing(cosine: float, bits: int) -> int:
     """Returns in how many bits the signatures of two images at a cosine differ, on average; see `Score.signature`."""
     return round(math.acos(max(-1.0, min(1.0, cosine))) / math.pi * bits)
+
+
+def _best_of_burst(run: Sequence[Scored]) -> list[Scored]:
+    """Returns near-copies, the best first, equal ones by their paths."""
+    worth = dict(zip([image.path for image in run], _among(run), strict=True))
+    return sorted(run, key=lambda image: (-worth[image.path], image.path))
+
+
+def _among(run: Sequence[Scored]) -> list[float]:
+    """Returns what near-copies are worth beside each other, in grades: the lower bound alone where one has no more."""
+    finer = [image.score.near_copy_utility if _is_finer(image) else None for image in run]  # type: ignore[union-attr]
+    if None in finer:
+        return [_bound(image) for image in run]
+    return [(_bound(image) + RIDGE * float(value or 0)) / (1 + RIDGE) for image, value in zip(run, finer, strict=True)]
+
+
+def _is_finer(image: Scored) -> bool:
+    return image.score is not None and image.score.HasField("near_copy_utility")
 
 
 def _bound(image: Scored) -> float:

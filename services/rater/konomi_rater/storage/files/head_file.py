@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from konomi.errors import DataLoss
+from konomi_rater.measures.near_copy_order import NearCopyOrder, learn_near_copy_order
 from konomi_rater.measures.novelty import Reference, reference_of
 from konomi_rater.preference.calibration import Calibration, Curve
 from konomi_rater.preference.features import Features
@@ -39,11 +41,20 @@ class StoredHead:
         head: the model.
         support: the graded images, indexed 0..n-1.
         embedder: what made the vectors it was fitted on.
+        rows: (n, D) embeddings of these images.
+        grades: (n,) their grades, 0 for one that was not graded.
     """
 
     head: Head
     support: Reference
     embedder: str
+    rows: np.ndarray
+    grades: np.ndarray
+
+    @cached_property
+    def near_copies(self) -> NearCopyOrder | None:
+        """What puts near-copies in order; None where too little is graded. Learnt at its first use."""
+        return learn_near_copy_order(self.rows, self.grades)
 
     def unknown(self, embeddings: np.ndarray) -> np.ndarray:
         """Returns which rows (N, D) lie beyond the 99th percentile of the graded images' own distances: (N,) bool."""
@@ -123,12 +134,14 @@ def from_bytes(data: bytes) -> StoredHead:
         if facts["schema"] not in (SCHEMA, ON_PAIRS, WITH_ORIGINS):
             raise KeyError(facts["schema"])
         head, support, embedder = _assembled(facts, tensors), tensors["support"], str(facts["embedder"])
+        grades = tensors["grades"]
     except (SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
         raise DataLoss(
             f"expected a stored rater head ({SCHEMA}), found other bytes ({type(error).__name__}); fit the rater again",
             reason="HEAD_UNREADABLE",
         ) from error
-    return StoredHead(head, reference_of(np.arange(len(support)), support, SUPPORT_NEIGHBOURS), embedder)
+    known = reference_of(np.arange(len(support)), support, SUPPORT_NEIGHBOURS)
+    return StoredHead(head, known, embedder, support, grades)
 
 
 def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Head:

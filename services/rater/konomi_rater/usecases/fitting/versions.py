@@ -387,8 +387,8 @@ def _check_enough(inputs: _FitInputs, free: int) -> None:
     if len(grades) < LEAST_LABELS or not only_favourites(given):
         raise FailedPrecondition(
             f"expected at least {LEAST_LABELS} graded images of at least two grades, or {LEAST_COMPARED} pairs of "
-            f"which one image is preferred, tastes/{taste.id} has {len(grades)} of {kinds}, and {compared} pairs; "
-            "grade or compare more",
+            f"which one image is preferred, tastes/{taste.id} has {len(grades)} graded, of {kinds} grades, and "
+            f"{compared} pairs; grade more (konomi label), or compare more (the view Pairs)",
             reason="TOO_FEW_LABELS",
         )
     if free < LEAST_UNLABELLED:

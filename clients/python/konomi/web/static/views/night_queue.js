@@ -41,7 +41,7 @@ export class Queue {
     const button = (word, what, disabled, mark) => h("button", { class: "plain", disabled, "data-queue": `${mark}-${night.id}`, "aria-label": t(word, { night: night.said }), title: t(word, { night: night.said }), click: () => this.act(what()) }, mark);
     const move = (to) => () => call("NightQueueMove", { id: night.id, place: to });
     const remove = () => call("NightQueueRemove", { id: night.id });
-    return h("tr", {}, h("td", { class: "num" }, place || ""), h("th", { scope: "row", title: night.said }, this.names(night.system)),
+    return h("tr", {}, h("td", { class: "num" }, place || ""), h("th", { scope: "row" }, this.names(night.system), night.said === night.system ? null : h("small", {}, night.said)),
       h("td", {}, night.taste), h("td", {}, night.base), h("td", {}, t(night.state === "waiting" ? "queue_waits" : night.state)),
       h("td", {}, h("div", { class: "moves" }, place ? [button("queue_earlier", move(place - 1), place === 1, "↑"), button("queue_later", move(place + 1), place === waiting.length, "↓")] : null,
         night.state === "running" ? null : button("queue_remove", remove, false, "✕"))));
