@@ -31,8 +31,8 @@ from tests.postgresql import Rows, binaries, serving
 ADDRESS = "127.0.0.2"
 """Of this machine alone."""
 IMAGES, BATCH, STEPS = 96, 4, 4
-LONG_IMAGES, LONG_STEPS = 12, 120
-"""Those that take a starter about a second each."""
+LONG_IMAGES, LONG_STEPS = 16, 110
+"""Those that take the starter about a second each; sixteen are four whole batches."""
 SCORED, AT_ONCE = 32, 8
 driver_seconds: list[float] = []
 """Processor time of this process in each request; of those on Ray it is what the driver costs."""

@@ -129,7 +129,7 @@ class Stamps:
     changed_ns: int
 
     def settled(self, now_ns: int) -> bool:
-        """Says whether the last change is so long ago that another one would show: clocks of file systems are coarse."""
+        """Says whether another change would show: one at the same moment has the same time, and moments are coarse."""
         return now_ns - self.changed_ns > SETTLED_NS
 
 
