@@ -1,7 +1,9 @@
 """The catalogue: what is listed, told apart and digested, and what is refused before any library sees it."""
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound
+from konomi_chassis.models import catalogue
 from konomi_chassis.models.catalogue import BaseModels
 
 BESIDE = [
@@ -250,3 +253,32 @@ def test_other_kinds_of_models_are_refused_by_name(home: Path, tmp_path: Path) -
     tensors[stem] = np.zeros((32, 9, 3, 3), np.float32)
     save_file(tensors, tmp_path / "models" / "flux.safetensors")
     assert "inpainting" in refusal(tmp_path, "flux").message
+
+
+def test_what_has_not_changed_is_read_once_and_any_change_is_seen(home: Path, tmp_path: Path, monkeypatch) -> None:
+    """Also one that keeps name, length and times, as `cp -p` does: the time of the change itself cannot be set."""
+    shutil.copytree(home / "models" / "sd1", tmp_path / "models" / "own")
+    later = [0]
+    models = BaseModels(tmp_path, clock=lambda: time.time_ns() + later[0])
+    read: list[Path] = []
+    plain = catalogue.check_folder
+    monkeypatch.setattr(catalogue, "check_folder", lambda folder: read.append(folder) or plain(folder))
+    models.get("own")
+    models.get("own")
+    assert len(read) == 2, "a folder that was written a moment ago may change again at the same moment"
+    later[0] = 10**10
+    before = models.digest(models.get("own"))
+    assert models.digest(models.get("own")) == before and len(read) == 3
+    (tmp_path / "models" / "own.toml").write_text("[drawing]\nsteps = 7\n")
+    assert models.get("own").settings.drawing.steps == 7 and len(read) == 4
+    file = tmp_path / "models" / "own" / "unet" / "config.json"
+    status, text = file.stat(), file.read_text("utf-8")
+    file.write_text(text.replace("sample_size", "elpmas_size"), "utf-8")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert file.stat().st_size == status.st_size
+    assert models.digest(models.get("own")) != before and len(read) == 5
+    (tmp_path / "models" / "own" / "unet" / "adapter_config.json").write_text("{}")
+    with pytest.raises(FailedPrecondition, match="names other weights"):
+        models.get("own")
+    with pytest.raises(FailedPrecondition, match="names other weights"):
+        models.get("own")

@@ -228,6 +228,27 @@ def test_two_requests_at_once_take_turns_and_stay_right(calls: Calls) -> None:
         assert found == {image.index: image.artifact.digest for image in expected}
 
 
+def test_a_request_draws_while_the_last_images_of_another_are_written(
+    calls: Calls, generator: Generator, store: ArtifactStore, monkeypatch
+) -> None:
+    first, free, plain = threading.Event(), threading.Event(), store.put
+
+    def slow_once(*arguments: object, **more: object) -> object:
+        if not first.is_set():
+            first.set()
+            assert free.wait(60)
+        return plain(*arguments, **more)
+
+    monkeypatch.setattr(generator._store, "put", slow_once)
+    try:
+        slow = calls.stub.GenerateImages(one(), **calls.options)
+        assert first.wait(60), "its image is drawn, and a slow store takes its time"
+        assert calls.send(one())[0].artifact.digest, "the device was free meanwhile"
+    finally:
+        free.set()
+    assert [image.artifact.digest for image in slow] == [calls.send(one())[0].artifact.digest]
+
+
 def test_weighted_words_base_share_and_annealing_come_over_the_wire(calls: Calls, store: ArtifactStore) -> None:
     words = {"hair": pb.Words(words=["red", "blue"], weights=[0, 1])}
     (image,) = calls.generate([("a {hair} cat", 1)], steps=2, wildcards=words)

@@ -178,17 +178,15 @@ class Generator:
         adapters = [AdapterFile(digest, self._adapter(digest), scale) for digest, scale in request.adapters]
         if draft is not None and draft.path is not None:
             adapters.append(AdapterFile(draft.digest, draft.path.read_bytes(), draft.scale))
-        while not self._turn.acquire(timeout=LOOK_SECONDS):
-            if stopped():
-                raise Cancelled("The caller went away.", reason="CANCELLED")
-        try:
+        digest = self._models.digest(model)
+        with _DeviceTurn(self._turn, stopped) as turn:
             prepared = self._backend.prepare(model, adapters, sampling, len(images))
-            plan = GenerationPlan(request, model, self._models.digest(model), sampling, images, prepared, draft)
-            job = Job(plan, self._backend, self._store, self._pool, lambda: self._clock() - began)
-            yield from job.run(stopped)
-        finally:
-            self._used = self._clock()
-            self._turn.release()
+            plan = GenerationPlan(request, model, digest, sampling, images, prepared, draft)
+            job = Job(plan, self._backend, self._store, self._pool, lambda: self._clock() - began, turn.end)
+            try:
+                yield from job.run(stopped)
+            finally:
+                self._used = self._clock()
 
     def release(self) -> int | None:
         """Drops the loaded model and gives its memory back.
@@ -293,6 +291,28 @@ class Generator:
             raise NotFound(
                 f"There is no adapter {digest}; put its artifact first.", reason="ADAPTER_NOT_FOUND"
             ) from error
+
+
+class _DeviceTurn:
+    """A request's turn on the device, which ends once: early where only writing is left, at the latest on leaving."""
+
+    def __init__(self, device: threading.Lock, stopped: Callable[[], bool]) -> None:
+        self._device, self._stopped = device, stopped
+        self._held = threading.Lock()  # taken by whoever ends the turn first
+
+    def __enter__(self) -> "_DeviceTurn":
+        while not self._device.acquire(timeout=LOOK_SECONDS):
+            if self._stopped():
+                raise Cancelled("The caller went away.", reason="CANCELLED")
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Lets the next request have the device."""
+        if self._held.acquire(blocking=False):
+            self._device.release()
 
 
 def _tried(ask: Callable[[], Companion]) -> Companion | KonomiError:

@@ -123,7 +123,7 @@ def _likeness(prompt: ImagePrompt | None) -> ImagePromptRecord | None:
 
 
 class Job:
-    """One request on the device."""
+    """One request on the device; `denoised` is called once the device has nothing more to do, from another thread."""
 
     def __init__(
         self,
@@ -132,9 +132,10 @@ class Job:
         store: ArtifactStore,
         writers: ThreadPoolExecutor,
         seconds: Callable[[], float],
+        denoised: Callable[[], None],
     ) -> None:
         self._plan, self._backend, self._store, self._writers = plan, backend, store, writers
-        self._seconds = seconds
+        self._seconds, self._denoised = seconds, denoised
         self._done: queue.SimpleQueue[Future[Finished | None]] = queue.SimpleQueue()
         self._room = threading.BoundedSemaphore(MAX_WAITING)
         self._ended = threading.Event()
@@ -186,7 +187,10 @@ class Job:
         def over() -> bool:
             return self._ended.is_set() or stopped()
 
-        self._backend.run(self._plan.model, images, self._plan.sampling, over, self._deliver)
+        try:
+            self._backend.run(self._plan.model, images, self._plan.sampling, over, self._deliver)
+        finally:
+            self._denoised()  # the next request draws while this one's last images are written
 
     def _deliver(self, index: int, result: Result) -> None:
         self._room.acquire()

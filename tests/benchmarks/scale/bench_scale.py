@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from tests.postgresql import Rows, binaries, serving
 ADDRESS = "127.0.0.2"
 """Of this machine alone."""
 IMAGES, BATCH, STEPS = 96, 4, 4
+LONG_IMAGES, LONG_STEPS = 16, 110
+"""Those that take the starter about a second each; sixteen are four whole batches."""
 SCORED, AT_ONCE = 32, 8
 driver_seconds: list[float] = []
 """Processor time of this process in each request; of those on Ray it is what the driver costs."""
@@ -44,6 +47,7 @@ def main() -> None:
     sections: dict[str, Callable[[int], list[dict[str, Any]]]] = {
         "P12": drawing,
         "P12e": embedded,
+        "P13": overhead,
         "P15": labels,
         "P16": scoring,
         "P17": lambda _: simulated(),
@@ -76,8 +80,20 @@ def pinned(*cores: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def drawing(repeats: int) -> list[dict[str, Any]]:
-    """P12, P13, P14: images a second on one and two actors, on one without Ray, and with a node lost half-way."""
+@dataclass(frozen=True)
+class DrawingPlace:
+    """Two actors on a node of one core each, and the same generator without Ray."""
+
+    two: Any
+    generator: Any
+    cluster: Any
+    nodes: list[Any]
+    seeds: Iterator[int]
+
+
+@contextmanager
+def drawing_place() -> Iterator[DrawingPlace]:
+    """Starts the cluster and the actors, their models loaded, and ends them."""
     from ray.cluster_utils import Cluster
 
     from konomi_chassis.cluster.settings import ScaleSettings
@@ -108,16 +124,68 @@ def drawing(repeats: int) -> list[dict[str, Any]]:
                 home=home, executor="ray", address=cluster.address, actors=2, batch_images=BATCH, patience_seconds=300
             )
             two = open_executor(settings, generator, own)
-            seeds = iter(range(0, 10**9, IMAGES))
-            drawn(two, next(seeds), 2)  # models are loaded, libraries warm
-            found = _turns(two, generator, seeds, repeats)
-            found["lost"], found["redone"], found["unbroken"] = _lost(two, cluster, nodes, seeds, found["two"])
+            place = DrawingPlace(two, generator, cluster, nodes, iter(range(0, 10**9, IMAGES)))
+            drawn(two, next(place.seeds), 2)  # models are loaded, libraries warm
+            with pinned(0):
+                drawn(generator, next(place.seeds), 1)
+            yield place
             two.close()
         finally:
             generator.close()
             decoder.close()
             cluster.shutdown()
+
+
+def drawing(repeats: int) -> list[dict[str, Any]]:
+    """P12, P13, P14: images a second on one and two actors, on one without Ray, and with a node lost half-way."""
+    with drawing_place() as place:
+        found = _turns(place, repeats)
+        found["lost"], found["redone"], found["unbroken"] = _lost(place, found["two"])
     return _drawing_rows(found)
+
+
+def overhead(repeats: int) -> list[dict[str, Any]]:
+    """P13: on images of .03 s, and on images of about a second as an owner's are; in time, and in processor time.
+
+    Processor time says the same on a busy machine: the actor's and the driver's over that of one process.
+    """
+    rows = []
+    with drawing_place() as place:
+        (actor, *_) = place.two._actors
+        process = ray_answer(actor.handle.ready.remote())
+        for name, what, images, steps in (
+            ("P13", "what Ray adds to one actor's time, images of .03 s", IMAGES, STEPS),
+            ("P13s", "what Ray adds to one actor's time, images of about a second", LONG_IMAGES, LONG_STEPS),
+        ):
+            ratios, busy, apart = [], [], []
+            for _ in range(repeats):
+                before = _processor_seconds(process)
+                on_ray = drawn(place.two, next(place.seeds), 1, images=images, steps=steps)
+                worked = _processor_seconds(process) - before + driver_seconds[-1]
+                with pinned(0):
+                    alone = drawn(place.generator, next(place.seeds), 1, images=images, steps=steps)
+                ratios.append(on_ray / alone - 1)
+                busy.append(worked / driver_seconds[-1] - 1)
+                apart.append(1000 * (worked - driver_seconds[-1]) * BATCH / images)
+            rows += [
+                row(name, what, ratios, "share", "<= .03"),
+                row(f"{name}c", f"{what}: in processor time", busy, "share", "<= .03"),
+                row(f"{name}b", f"{what}: processor time a batch of {BATCH}", apart, "ms"),
+            ]
+    return rows
+
+
+def _processor_seconds(process: int) -> float:
+    """Returns what a process has had of the processors by now."""
+    after_name = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def ray_answer(ref: Any) -> Any:
+    """Returns what an actor answers."""
+    import ray
+
+    return ray.get(ref)
 
 
 def embedded(repeats: int) -> list[dict[str, Any]]:
@@ -127,7 +195,15 @@ def embedded(repeats: int) -> list[dict[str, Any]]:
     return embedding(repeats)
 
 
-def drawn(executor: Any, seed: int, actors: int, during: Callable[[int], None] = lambda done: None) -> float:
+def drawn(
+    executor: Any,
+    seed: int,
+    actors: int,
+    during: Callable[[int], None] = lambda done: None,
+    *,
+    images: int = IMAGES,
+    steps: int = STEPS,
+) -> float:
     """Draws the images of a request on the first so many actors; returns the seconds."""
     from konomi_generator.requests import Image, Request
 
@@ -136,11 +212,11 @@ def drawn(executor: Any, seed: int, actors: int, during: Callable[[int], None] =
         executor._actors = spread[:actors]
     try:
         began, busy, done = time.perf_counter(), time.process_time(), 0
-        request = Request([Image("a cat on a chair", seed + n) for n in range(IMAGES)], steps=STEPS)
+        request = Request([Image("a cat on a chair", seed + n) for n in range(images)], steps=steps)
         for _ in executor.generate(request, lambda: False):
             done += 1
             during(done)
-        assert done == IMAGES
+        assert done == images
         driver_seconds.append(time.process_time() - busy)
         seconds = time.perf_counter() - began
         print(f"{actors if spread is not None else 'no'} actors: {seconds:.2f} s", file=sys.stderr, flush=True)
@@ -150,34 +226,30 @@ def drawn(executor: Any, seed: int, actors: int, during: Callable[[int], None] =
             executor._actors = spread
 
 
-def _turns(two: Any, generator: Any, seeds: Iterator[int], repeats: int) -> dict[str, Any]:
+def _turns(place: DrawingPlace, repeats: int) -> dict[str, Any]:
     """Returns the seconds of each turn: two actors, one, and none, one after the other."""
     found: dict[str, Any] = {"two": [], "one": [], "local": [], "driver": []}
-    with pinned(0):
-        drawn(generator, next(seeds), 1)
     for _ in range(repeats):
-        found["two"].append(drawn(two, next(seeds), 2))
+        found["two"].append(drawn(place.two, next(place.seeds), 2))
         found["driver"].append(1000 * driver_seconds[-1] * BATCH / IMAGES)
-        found["one"].append(drawn(two, next(seeds), 1))
+        found["one"].append(drawn(place.two, next(place.seeds), 1))
         with pinned(0):
-            found["local"].append(drawn(generator, next(seeds), 1))
+            found["local"].append(drawn(place.generator, next(place.seeds), 1))
     return found
 
 
-def _lost(
-    two: Any, cluster: Any, nodes: list[Any], seeds: Iterator[int], unbroken: list[float]
-) -> tuple[float, float, float]:
+def _lost(place: DrawingPlace, unbroken: list[float]) -> tuple[float, float, float]:
     """Kills a node half-way; returns the seconds, the share that was redone, and those of an unbroken one."""
     gone = []
 
     def kill(done: int) -> None:
         if done >= IMAGES // 2 and not gone:
             gone.append(time.perf_counter())
-            cluster.remove_node(nodes.pop(), allow_graceful=False)
+            place.cluster.remove_node(place.nodes.pop(), allow_graceful=False)
 
-    before = two.redone
-    seconds = drawn(two, next(seeds), 2, kill)
-    return seconds, (two.redone - before) * BATCH / IMAGES, statistics.median(unbroken)
+    before = place.two.redone
+    seconds = drawn(place.two, next(place.seeds), 2, kill)
+    return seconds, (place.two.redone - before) * BATCH / IMAGES, statistics.median(unbroken)
 
 
 def _drawing_rows(found: dict[str, Any]) -> list[dict[str, Any]]:

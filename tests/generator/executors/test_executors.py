@@ -14,6 +14,7 @@ import pytest
 from konomi.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from konomi_chassis.cluster.exposure import check_common_store, check_exposure
 from konomi_chassis.cluster.settings import ScaleSettings
+from konomi_chassis.cluster.versions import DRAWING, written
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
@@ -246,10 +247,21 @@ def test_local_is_the_default_and_is_the_generator_itself(generator, own, tmp_pa
 def test_a_worker_with_another_model_refuses(own: GeneratorSettings, home: Path) -> None:
     from konomi_generator.executors.worker import ImageWorker
 
-    worker = ImageWorker(own.model_dump_json(), StoreSettings(home=home).model_dump_json())
+    worker = ImageWorker(own.model_dump_json(), StoreSettings(home=home).model_dump_json(), written(DRAWING))
     (batch,) = split(asked_for(1), 1, 8)
     outcome = worker.make("job", batch, "0" * 64)
     assert outcome.error.reason == "MODEL_DIFFERS" and "Copy the folder `models`" in outcome.error.message
+
+
+def test_a_worker_with_another_library_refuses_each_batch(own: GeneratorSettings, home: Path) -> None:
+    from konomi_generator.executors.worker import ImageWorker
+
+    worker = ImageWorker(own.model_dump_json(), StoreSettings(home=home).model_dump_json(), '{"diffusers": "0.1"}')
+    for batch in split(asked_for(2), 1, 1):
+        error = worker.make("job", batch, "0" * 64).error
+        assert isinstance(error, FailedPrecondition) and error.reason == "VERSIONS_DIFFER"
+    worker.stop("job")
+    assert worker.is_stopped("job") and not worker.is_stopped("other")
 
 
 @pytest.mark.parametrize(

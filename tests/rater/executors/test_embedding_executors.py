@@ -15,6 +15,7 @@ import pytest
 from konomi.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from konomi.v1 import rater_pb2 as pb
 from konomi_chassis.cluster.settings import ScaleSettings
+from konomi_chassis.cluster.versions import EMBEDDING, written
 from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
@@ -34,6 +35,7 @@ from tests.rater.conftest import filled, grades_of, make_embedder, png, serving
 pytestmark = pytest.mark.slow
 BATCH = 16
 EMBEDDER = "starter"
+VERSIONS = written(EMBEDDING)
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +243,7 @@ def test_where_others_hold_all_cores_it_is_said(cluster, own, embedders, executo
 
 def test_a_worker_with_another_embedder_refuses(own, store, digests, tmp_path) -> None:
     settings = own.model_copy(update={"home": tmp_path})
-    worker = EmbeddingWorker(settings.model_dump_json(), StoreSettings(home=own.home).model_dump_json(), 1)
+    worker = EmbeddingWorker(settings.model_dump_json(), StoreSettings(home=own.home).model_dump_json(), 1, VERSIONS)
     service = Fingerprints(own.home / "models").of(EMBEDDER)
     batch = DigestBatch(0, digests[:1])
     missing = worker.embed("job", batch, EMBEDDER, service, "").error
@@ -251,9 +253,17 @@ def test_a_worker_with_another_embedder_refuses(own, store, digests, tmp_path) -
     assert other.reason == "EMBEDDER_DIFFERS" and "Copy the folder `models` of the home" in other.message
 
 
+def test_a_worker_with_another_library_refuses(own, digests) -> None:
+    store = StoreSettings(home=own.home).model_dump_json()
+    worker = EmbeddingWorker(own.model_dump_json(), store, 1, '{"torch": "0.1"}')
+    service = Fingerprints(own.home / "models").of(EMBEDDER)
+    error = worker.embed("job", DigestBatch(0, digests[:1]), EMBEDDER, service, "").error
+    assert error.reason == "VERSIONS_DIFFER" and "in place of 0.1" in error.message
+
+
 def test_a_stopped_job_is_not_begun(own, digests) -> None:
     store = StoreSettings(home=own.home).model_dump_json()
-    worker = EmbeddingWorker(own.model_dump_json(), store, 1)
+    worker = EmbeddingWorker(own.model_dump_json(), store, 1, VERSIONS)
     service, batch = Fingerprints(own.home / "models").of(EMBEDDER), DigestBatch(0, digests[:2])
     worker.stop("gone")
     assert worker.embed("gone", batch, EMBEDDER, service, "").error.reason == "CANCELLED"
@@ -265,7 +275,7 @@ def test_a_stopped_job_is_not_begun(own, digests) -> None:
 
 def test_a_worker_gives_the_same_bits_whatever_else_it_embeds(own, local, digests) -> None:
     expected = local.keepable(EMBEDDER, digests[:48], patient())
-    worker = EmbeddingWorker(own.model_dump_json(), StoreSettings(home=own.home).model_dump_json(), 2)
+    worker = EmbeddingWorker(own.model_dump_json(), StoreSettings(home=own.home).model_dump_json(), 2, VERSIONS)
     service = Fingerprints(own.home / "models").of(EMBEDDER)
     batches = split(digests[:48], 2, 7, 1)
     with ThreadPoolExecutor(3) as pool:

@@ -1,5 +1,6 @@
 """Who trains, by the settings, and what is said where a cluster cannot."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from konomi_trainer.executors.opening import open_cluster_trainer
-from konomi_trainer.executors.training_worker import check_model
+from konomi_trainer.executors.training_worker import TrainingWorker, check_model
 from konomi_trainer.settings import TrainerSettings
 
 
@@ -66,6 +67,14 @@ def test_a_cluster_anybody_could_use_or_without_a_common_store_is_refused(
     with pytest.raises(FailedPrecondition, match=words) as caught:
         opened(tmp_path)
     assert caught.value.reason == reason
+
+
+def test_an_actor_with_another_library_says_so_and_trains_nothing() -> None:
+    worker = TrainingWorker(json.dumps({"versions": {"torch": "0.1"}}))
+    worker._work()
+    failed, ended = worker.hear()
+    assert failed["event"] == "failed" and failed["reason"] == "VERSIONS_DIFFER" and ended["event"] == "ended"
+    assert "in place of 0.1" in failed["message"] and 'pip install "torch==0.1"' in failed["message"]
 
 
 def test_a_machine_with_another_model_or_none_refuses(bases: Path, tmp_path: Path) -> None:

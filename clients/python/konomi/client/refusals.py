@@ -181,6 +181,9 @@ OF_REASON: Mapping[str, str] = {
     ),
     "UNDO_OF_UNDO": N_("This was itself an undo: give the grade again instead."),
     "UNSAFE_FORMAT": N_("The file was refused because opening it is not safe: only safetensors files are read."),
+    "VERSIONS_DIFFER": N_(
+        "A machine of the cluster has other versions of konomi or its libraries: install those of the service there."
+    ),
 }
 """Reason of a refusal to its sentence: what is the matter, and what to do."""
 

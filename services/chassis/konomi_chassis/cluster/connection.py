@@ -70,8 +70,8 @@ def answer(ref: Any, timeout: float | None = None) -> Any:
     except exceptions.ActorDiedError as error:
         if "creation task" in str(error):
             raise FailedPrecondition(
-                "No actor could be started on the Ray cluster: konomi with the same home is needed on each of its "
-                "machines. Ray's logs there say what was missing.",
+                "No actor could be started on the Ray cluster: the same version of konomi, with the same home, is "
+                "needed on each of its machines. Ray's logs there say what was missing.",
                 reason="ACTOR_FAILED",
             ) from error
         return None

@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -23,10 +24,12 @@ from konomi_chassis.models.companions import (
 )
 from konomi_chassis.models.diffusers_folder import (
     INDEX,
+    Stamps,
     check_folder,
     model_files,
     needed_files,
     read_json,
+    stamps,
     weight_files,
 )
 from konomi_chassis.models.families.family import Family, FoundFile, FoundFolder
@@ -95,12 +98,18 @@ class BaseModel:
 
 
 class BaseModels:
-    """The base models of one home; looks at the disk on every call, so a model dropped in is seen at once."""
+    """The base models of one home; looks at the disk on every call, so a model dropped in is seen at once.
 
-    def __init__(self, home: Path, lenders: Path | None = None) -> None:
-        """Takes the home, and another whose folders lend to single files where it is not this one."""
+    What was read and found good is not read again until any of its files is another (`Stamps`): an actor asks with each
+    batch, and checking takes as long as half a small image.
+    """
+
+    def __init__(self, home: Path, lenders: Path | None = None, clock: Callable[[], int] = time.time_ns) -> None:
+        """Takes the home, another whose folders lend to single files where it is not this one, and the time in ns."""
         self._folder = home / "models"
-        self._lenders = self if lenders is None else BaseModels(lenders)
+        self._lenders, self._clock = self if lenders is None else BaseModels(lenders), clock
+        self._checked: dict[str, tuple[Stamps, BaseModel]] = {}
+        self._digests: dict[Path, tuple[Stamps, str]] = {}
 
     def usable(self) -> list[BaseModel]:
         """Returns the usable base models by id; those that would be refused are left out (`get` says why)."""
@@ -134,8 +143,7 @@ class BaseModels:
         """
         path = self._path(id)
         try:
-            model = _folder_model(id, path) if path.is_dir() else self._file_model(id, path)
-            return replace(model, settings=read_settings(self.settings_file(id), derived_settings(model)))
+            return self._checked_model(id, path)
         except KonomiError:
             raise
         except OSError as error:
@@ -149,6 +157,18 @@ class BaseModels:
             if is_shortage(error):
                 raise
             unsupported(id, f"a value in its configuration is of the wrong kind ({type(error).__name__})")
+
+    def _checked_model(self, id: str, path: Path) -> BaseModel:
+        """Returns a model that was checked now, or since when none of its files has changed."""
+        seen = stamps(path, self.settings_file(id))
+        known = self._checked.get(id)
+        if known is not None and known[0] == seen:
+            return known[1]
+        model = _folder_model(id, path) if path.is_dir() else self._file_model(id, path)
+        model = replace(model, settings=read_settings(self.settings_file(id), derived_settings(model)))
+        if model.lender is None and seen.settled(self._clock()):  # who lends is looked for anew: one may have come
+            self._checked[id] = seen, model
+        return model
 
     def settings_file(self, id: str) -> Path:
         """Returns where the owner's settings of a model stand, whether they are there or not."""
@@ -254,6 +274,15 @@ class BaseModels:
         )
 
     def _file_digest(self, path: Path) -> str:
+        seen, known = stamps(path), self._digests.get(path)
+        if known is not None and known[0] == seen:
+            return known[1]
+        digest = self._hashed(path)
+        if seen.settled(self._clock()):
+            self._digests[path] = seen, digest
+        return digest
+
+    def _hashed(self, path: Path) -> str:
         status = path.stat()
         digests, key = self._known_digests(), str(path.relative_to(self._folder))
         stamp = [status.st_size, status.st_mtime_ns]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ DIGESTED = frozenset({".safetensors", ".json", ".txt", ".jinja"})
 OTHER_WEIGHTS = frozenset({".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf", ".pkl"})
 MAX_JSON_BYTES, MAX_VOCABULARY_BYTES = 32_000_000, 64_000_000
 """Gemma's tokenizer.json, the largest that is about, has 34 million."""
+SETTLED_NS = 1_000_000_000
+"""Nanoseconds after which a change of a file surely has another time than the one before."""
 VOCABULARIES = frozenset({"vocab.json", "tokenizer.json"})
 
 
@@ -109,6 +112,41 @@ def model_files(folder: Path) -> Iterator[Path]:
         listed = inner == (INDEX,) or (len(inner) == 2 and inner[0] in {*classes(), *UNUSED, "scheduler"})
         if listed and not path.name.startswith(".") and path.suffix.lower() in DIGESTED and path.is_file():
             yield path
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """What is another once a file is another: for each path its place on disk, length and times.
+
+    The time of change is the file system's own: no program that copies or unpacks can set it back.
+
+    Attributes:
+        files: the paths and what is known of them; nothing of what is not there.
+        changed_ns: when the last of them changed, in nanoseconds since 1970.
+    """
+
+    files: tuple[tuple[Path, tuple[int, ...]], ...]
+    changed_ns: int
+
+    def settled(self, now_ns: int) -> bool:
+        """Says whether another change would show: one at the same moment has the same time, and moments are coarse."""
+        return now_ns - self.changed_ns > SETTLED_NS
+
+
+def stamps(*paths: Path) -> Stamps:
+    """Returns the stamps of files, and of whatever lies in folders and in the folders in these."""
+    found = [one for path in paths for one in (path, *path.glob("*"), *path.glob("*/*"))]
+    files, newest = [], 0
+    for path in sorted(found):
+        try:
+            status = path.stat()
+        except OSError:
+            files.append((path, ()))
+            continue
+        newest = max(newest, status.st_ctime_ns, status.st_mtime_ns)
+        values = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        files.append((path, values))
+    return Stamps(tuple(files), newest)
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

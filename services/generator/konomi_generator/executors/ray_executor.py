@@ -17,6 +17,7 @@ from ray import exceptions
 from konomi_chassis.cluster.connection import LOST, ClusterConnection
 from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.cluster.spreading import AHEAD, Actor, BatchSpread, BatchWork
+from konomi_chassis.cluster.versions import DRAWING, written
 from konomi_chassis.settings import StoreSettings
 from konomi_generator.executors.batches import BatchOutcome, ImageBatch, split
 from konomi_generator.executors.worker import ImageWorker
@@ -160,4 +161,4 @@ def _start(
         scheduling_strategy="SPREAD",
     )(ImageWorker)
     settings_of_each = own.model_copy(update={"threads": threads}).model_dump_json()
-    return [actor.remote(settings_of_each, store.model_dump_json()) for _ in range(count)]
+    return [actor.remote(settings_of_each, store.model_dump_json(), written(DRAWING)) for _ in range(count)]

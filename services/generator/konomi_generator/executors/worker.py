@@ -1,10 +1,9 @@
 """What an actor does: the whole use case on its own machine, and for each batch nothing but digests in the answer."""
 
-import json
 import os
-from typing import Any
 
 from konomi.errors import FailedPrecondition, KonomiError
+from konomi_chassis.cluster.worker import ClusterWorker, settings_values
 from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
 from konomi_chassis.process import OFFLINE
 from konomi_chassis.settings import StoreSettings
@@ -13,30 +12,23 @@ from konomi_generator.assembly import assemble
 from konomi_generator.executors.batches import BatchOutcome, ImageBatch
 from konomi_generator.settings import GeneratorSettings
 
-FORGOTTEN = 256
-"""Jobs that were stopped and are remembered."""
 
-
-class ImageWorker:
+class ImageWorker(ClusterWorker):
     """Makes batches with a generator of its own; it loads the model once and keeps it.
 
     Args:
         own: the generator's settings as JSON.
         store: the store's, so that every machine puts its images where the others look.
+        versions: of the libraries that draw, as the service has them.
     """
 
-    def __init__(self, own: str, store: str) -> None:
-        os.umask(0o077)
+    def __init__(self, own: str, store: str, versions: str) -> None:
+        super().__init__(versions)
         os.environ.update(OFFLINE)
-        settings = GeneratorSettings(**_values(own))
-        self._store = ArtifactStore(StoreSettings(**_values(store)))
+        settings = GeneratorSettings(**settings_values(own))
+        self._store = ArtifactStore(StoreSettings(**settings_values(store)))
         self._decoder = Decoder(DecodeSettings(home=settings.home))
         self._generator, _ = assemble(settings, self._store, self._decoder)
-        self._stopped: dict[str, None] = {}
-
-    def ready(self) -> int:
-        """Answers, once the worker is there, with its process."""
-        return os.getpid()
 
     def make(self, job: str, batch: ImageBatch, digest: str) -> BatchOutcome:
         """Makes a batch, stores its images, and says which they are.
@@ -47,17 +39,12 @@ class ImageWorker:
             digest: of the base model's weights where the request was taken.
         """
         try:
+            self.check_versions()
             self._check_model(batch.request.base_model, digest)
-            made = self._generator.generate(batch.request, lambda: job in self._stopped)
+            made = self._generator.generate(batch.request, lambda: self.is_stopped(job))
             return BatchOutcome([finished for finished in made if finished.preview is None])
         except KonomiError as error:
             return BatchOutcome((), error)
-
-    def stop(self, job: str) -> None:
-        """Ends a job within one denoising step; what is stored of it stays."""
-        self._stopped[job] = None
-        while len(self._stopped) > FORGOTTEN:
-            del self._stopped[next(iter(self._stopped))]
 
     def release(self) -> int | None:
         """Gives the model's memory back unless a batch is under way."""
@@ -71,7 +58,3 @@ class ImageWorker:
                 f"({digest[:12]}). Copy the folder `models` of the home to every machine.",
                 reason="MODEL_DIFFERS",
             )
-
-
-def _values(text: str) -> dict[str, Any]:
-    return dict(json.loads(text))

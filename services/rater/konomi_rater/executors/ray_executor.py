@@ -16,6 +16,7 @@ from konomi_chassis.cluster.connection import ClusterConnection
 from konomi_chassis.cluster.pool import ActorPool
 from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.cluster.spreading import Actor, BatchSpread, BatchWork
+from konomi_chassis.cluster.versions import EMBEDDING, written
 from konomi_chassis.settings import StoreSettings
 from konomi_rater.embedding.device import GPU_KEPT, KEPT
 from konomi_rater.embedding.fingerprint import Fingerprints
@@ -137,7 +138,7 @@ class RayEmbedding:
             max_concurrency=AT_ONCE,
             scheduling_strategy="SPREAD",
         )(EmbeddingWorker)
-        return actor.remote(own.model_dump_json(), self._store.model_dump_json(), decoders)
+        return actor.remote(own.model_dump_json(), self._store.model_dump_json(), decoders, written(EMBEDDING))
 
 
 def _work(embedder: str, fingerprint: str, person: str) -> BatchWork[DigestBatch]:

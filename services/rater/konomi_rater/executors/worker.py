@@ -1,15 +1,13 @@
 """What an actor does: fetches, decodes and embeds images on its own machine, and answers with their vectors."""
 
-import json
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 from konomi.errors import FailedPrecondition, KonomiError
+from konomi_chassis.cluster.worker import ClusterWorker, settings_values
 from konomi_chassis.decoding.decoder import Decoder, DecodeSettings
 from konomi_chassis.lazy_value import LazyValue
 from konomi_chassis.settings import StoreSettings
@@ -22,11 +20,8 @@ from konomi_rater.embedding.requests import Caller, ImageSource
 from konomi_rater.executors.batches import DigestBatch, EmbeddedBatch
 from konomi_rater.settings import RaterSettings
 
-FORGOTTEN = 256
-"""Jobs that were stopped and are remembered."""
 
-
-class EmbeddingWorker:
+class EmbeddingWorker(ClusterWorker):
     """Embeds batches as the rater does, with store, decoding children and embedder of its own.
 
     Two batches at once share passes: while one is embedded the next is decoded.
@@ -35,12 +30,13 @@ class EmbeddingWorker:
         own: the rater's settings as JSON.
         store: the store's, so that every machine looks where the images are.
         decoders: images it decodes at once at most, as it may share its machine.
+        versions: of the libraries that embed, as the service has them.
     """
 
-    def __init__(self, own: str, store: str, decoders: int) -> None:
-        os.umask(0o077)
-        settings = RaterSettings(**_values(own))
-        self._store = ArtifactStore(StoreSettings(**_values(store)))
+    def __init__(self, own: str, store: str, decoders: int, versions: str) -> None:
+        super().__init__(versions)
+        settings = RaterSettings(**settings_values(own))
+        self._store = ArtifactStore(StoreSettings(**settings_values(store)))
         decoding = DecodeSettings(home=settings.home)
         children = max(1, min(decoding.children(), decoders))
         self._decoder = Decoder(decoding.model_copy(update={"decode_children": children}))
@@ -51,11 +47,6 @@ class EmbeddingWorker:
         )
         self._lock = threading.Lock()
         self._callers: defaultdict[str, list[Caller]] = defaultdict(list)
-        self._stopped: dict[str, None] = {}
-
-    def ready(self) -> int:
-        """Answers, once the worker is there, with its process."""
-        return os.getpid()
 
     def embed(self, job: str, batch: DigestBatch, embedder: str, fingerprint: str, person: str) -> EmbeddedBatch:
         """Embeds a batch so that a vector's bits never depend on what was embedded beside it.
@@ -68,6 +59,7 @@ class EmbeddingWorker:
             person: for whom; those who share an actor take turns.
         """
         try:
+            self.check_versions()
             self._check_files(embedder, fingerprint)
             sources = [ImageSource(partial(self._store.get, digest), 0, "image.digest") for digest in batch.digests]
             lane = Lane(self._embedders.open(embedder), keep=True)
@@ -77,11 +69,9 @@ class EmbeddingWorker:
             return EmbeddedBatch((), error)
 
     def stop(self, job: str) -> None:
-        """Ends a job: what of it has not begun never will."""
+        """Ends a job, also for those of its batches that wait; see `ClusterWorker`."""
         with self._lock:
-            self._stopped[job] = None
-            while len(self._stopped) > FORGOTTEN:
-                del self._stopped[next(iter(self._stopped))]
+            super().stop(job)
             for caller in self._callers.get(job, []):
                 caller.end()
 
@@ -91,7 +81,7 @@ class EmbeddingWorker:
         caller = Caller(person, patient=True)
         with self._lock:
             self._callers[job].append(caller)
-            if job in self._stopped:
+            if self.is_stopped(job):
                 caller.end()
         try:
             caller.check()
@@ -110,7 +100,3 @@ class EmbeddingWorker:
                 f"that of the service ({fingerprint[:12]}). Copy the folder `models` of the home to every machine.",
                 reason="EMBEDDER_DIFFERS",
             )
-
-
-def _values(text: str) -> dict[str, Any]:
-    return dict(json.loads(text))

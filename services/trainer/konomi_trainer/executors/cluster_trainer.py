@@ -16,6 +16,7 @@ import ray
 from konomi.errors import Unavailable
 from konomi_chassis.cluster.connection import ClusterConnection, answer
 from konomi_chassis.cluster.settings import ScaleSettings
+from konomi_chassis.cluster.versions import TRAINING, installed
 from konomi_chassis.settings import StoreSettings
 from konomi_trainer.base_models import device
 from konomi_trainer.configuration import Configuration
@@ -168,6 +169,7 @@ class ClusterTrainer:
             "store": self._where.model_dump(mode="json", exclude={"home"}),
             "checkpoints": [asdict(one) for one in self.files.noted(task["run"])],
             "unfinished": self.files.unfinished(),
+            "versions": installed(TRAINING),
         }
         actor = ray.remote(
             num_cpus=self._scale.actor_cpus,

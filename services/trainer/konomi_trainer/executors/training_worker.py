@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from konomi.errors import FailedPrecondition, KonomiError
+from konomi_chassis.cluster.versions import difference
 from konomi_chassis.models.catalogue import BaseModels
 from konomi_chassis.process import OFFLINE
 from konomi_chassis.storage.artifacts import ArtifactStore
@@ -29,6 +30,8 @@ from konomi_trainer.training.checkpoints import Checkpoints
 log = logging.getLogger(__name__)
 ENDED = "ended"
 """Last event of all, also where the process ended without a word."""
+OWN = ("checkpoints", "unfinished", "versions")
+"""What of the task is the actor's alone and not told to the process."""
 HEAR_SECONDS = 1.0
 """For which a call to `hear` waits for the next event."""
 
@@ -38,7 +41,7 @@ class TrainingWorker:
 
     Args:
         task: JSON of what run_process is told, with `settings` and `store`; `checkpoints` are those the service noted,
-            `unfinished` the runs it knows, and `device` is the service's setting.
+            `unfinished` the runs it knows, `device` is its setting, and `versions` are its libraries'.
     """
 
     def __init__(self, task: str) -> None:
@@ -77,7 +80,7 @@ class TrainingWorker:
         """The thread of the run; the process it starts ends with it."""
         try:
             self._prepare()
-            task = {name: value for name, value in self._task.items() if name not in ("checkpoints", "unfinished")}
+            task = {name: value for name, value in self._task.items() if name not in OWN}
             place = device.CPU if device.chosen(_of_one_machine(task["device"])) == device.CPU else device.CUDA
             with started({**task, "shares": True}, place, task["settings"]["processes"]) as child:
                 with self._saying:
@@ -94,7 +97,10 @@ class TrainingWorker:
             self._events.put({"event": ENDED})
 
     def _prepare(self) -> None:
-        """Checks the base model, drops what runs that have ended left here, and fetches the newest checkpoint."""
+        """Checks libraries and base model, drops what ended runs left here, and fetches the newest checkpoint."""
+        unfit = difference(self._task["versions"])
+        if unfit is not None:
+            raise unfit
         home, run = Path(self._task["home"]), self._task["run"]
         check_model(home, self._task["configuration"])
         files = RunFiles(home)

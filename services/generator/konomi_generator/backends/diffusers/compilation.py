@@ -108,7 +108,8 @@ class Compilation:
 def release(unet: Any) -> None:
     """Makes a UNet plain again; a compiled one is part of a circle, which would keep it until that is collected."""
     for module in unet.modules():
-        module._compiled_call_impl = None
+        if module._compiled_call_impl is not None:  # assigning to a module is slow, and a request does it to all
+            module._compiled_call_impl = None
 
 
 def forget() -> None:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,7 @@ def _takers(name: str) -> list[str]:
     return [kind for kind in SAMPLERS if _takes(getattr(diffusers, kind), name)]
 
 
+@cache
 def _takes(kind: Any, name: str) -> bool:
     return name in inspect.signature(kind.__init__).parameters
 
