@@ -85,7 +85,8 @@ class CommandLine:
         )
         assert process.stdout is not None
         line = process.stdout.readline()
-        return process, json.loads(line) if line else {}
+        assert line, process.communicate(timeout=60)[1]
+        return process, json.loads(line)
 
     def behave(self, **orders: str) -> None:
         (self.home / "stand-in.json").write_text(json.dumps(orders))

@@ -102,6 +102,19 @@ def test_a_link_needs_something_that_runs(tmp_path):
             auth.link(home)
 
 
+def test_a_port_two_bound_is_whose_listens_first_and_the_page_knows_at_once():
+    """Linux lets two bind a port as long as neither listens; the second to listen was told in a thread, too late."""
+    with socket.socket() as rival:
+        rival.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        rival.bind(("127.0.0.1", 0))
+        wanted = PageSettings(page_port=rival.getsockname()[1])
+        with _listen(wanted), pytest.raises(OSError, match="in use"):
+            rival.listen()
+        rival.listen()
+        with pytest.raises(FailedPrecondition, match="choose another --port-page"):
+            _listen(wanted)
+
+
 def test_an_answer_in_two_parts_leaves_at_once():
     """With Nagle's algorithm on, a kept connection waits 40 ms for each answer: header first, body after the ack."""
     told = []

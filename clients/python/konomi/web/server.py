@@ -20,6 +20,8 @@ from konomi.web.settings import USUAL_PORT, PageSettings
 
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
+BACKLOG = 2048
+"""Connections that wait to be taken; the page's own default."""
 
 
 @contextmanager
@@ -71,6 +73,7 @@ def _configuration(page: PageApplication, settings: PageSettings) -> uvicorn.Con
         proxy_headers=False,
         ws="none",
         http=TimedConnection,
+        backlog=BACKLOG,
         limit_concurrency=512,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=2,
@@ -80,7 +83,7 @@ def _configuration(page: PageApplication, settings: PageSettings) -> uvicorn.Con
 
 
 def _listen(settings: PageSettings) -> socket.socket:
-    """Returns a bound socket: the port asked for, else the usual one where it is free, else any."""
+    """Returns a socket that listens: on the port asked for, else the usual one where it is free, else any."""
     chosen = settings.page_port
     for port in (USUAL_PORT, 0) if chosen is None else (chosen,):
         family = socket.AF_INET6 if ":" in settings.page_host else socket.AF_INET
@@ -88,6 +91,7 @@ def _listen(settings: PageSettings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((settings.page_host, port))
+            listener.listen(BACKLOG)  # of two that bound a port one alone may listen: known here, not in the thread
         except OSError as error:
             listener.close()
             if chosen is not None:
