@@ -36,14 +36,14 @@ class RayPlace:
 
 
 @contextmanager
-def ray_place(nodes: int) -> Iterator[RayPlace]:
-    """Starts a cluster that soon notices a silent node, and ends it."""
+def ray_place(nodes: int, **more: int) -> Iterator[RayPlace]:
+    """Starts a cluster that soon notices a silent node, its head with more settings where any are said; ends it."""
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 2000, "health_check_failure_threshold": 5}
     head = {"num_cpus": 0, "_system_config": quick, "node_ip_address": ADDRESS, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args={**head, "object_store_memory": 100 << 20})
+    cluster = Cluster(initialize_head=True, head_node_args={**head, "object_store_memory": 100 << 20, **more})
     try:
         place = RayPlace(cluster)
         for _ in range(nodes):

@@ -1,6 +1,7 @@
 """Actors that are there while there is work, and how many of each kind a cluster is divided into; without a cluster."""
 
 import threading
+from contextlib import nullcontext
 
 import pytest
 
@@ -13,9 +14,10 @@ class Place:
 
     def __init__(self) -> None:
         self.joined, self.left, self.started, self.ended, self.idle = 0, 0, 0, [], threading.Event()
+        self.lost = False
 
     def pool(self, idle_seconds: float) -> ActorPool:
-        return ActorPool(self.join, self.start, self.ended.append, idle_seconds)
+        return ActorPool(self.join, self.start, idle_seconds)
 
     def join(self) -> "Place":
         self.joined += 1
@@ -25,6 +27,12 @@ class Place:
         assert cluster is self
         self.started += 1
         return self.started
+
+    def in_use(self) -> nullcontext[None]:
+        return nullcontext()
+
+    def end(self, actor: int) -> None:
+        self.ended.append(actor)
 
     def close(self) -> None:
         self.left += 1
@@ -82,13 +90,25 @@ def test_where_there_is_no_cluster_nobody_is_at_work_and_the_next_tries_again() 
             raise missing.pop()
         return place.join()
 
-    pool = ActorPool(join, place.start, place.ended.append, 3600.0)
+    pool = ActorPool(join, place.start, 3600.0)
     with pytest.raises(OSError, match="no cluster"), pool.at_work():
         pass
     with pool.at_work():
         assert pool.actors(1) == [1]
     pool._end_idle(pool._uses)
     assert place.ended == [1] and place.left == 1
+    pool.close()
+
+
+def test_where_the_head_was_lost_the_next_joins_anew_and_starts_new_actors() -> None:
+    place = Place()
+    pool = place.pool(3600.0)
+    with pool.at_work():
+        pool.actors(2)
+        place.lost = True
+    with pool.at_work():
+        place.lost = False
+        assert pool.actors(1) == [3] and (place.joined, place.left) == (2, 1)
     pool.close()
 
 

@@ -5,7 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -378,12 +378,12 @@ def test_answers_come_back_in_the_order_of_the_images(embedders, own, monkeypatc
             self.stopped = True
 
     monkeypatch.setattr(module, "BatchSpread", Backwards)
-    monkeypatch.setattr(
-        module, "ClusterConnection", lambda *_: SimpleNamespace(gpus=lambda: 0, cores=lambda: 3, close=lambda: None)
-    )
+    does = {"gpus": lambda: 0, "cores": lambda: 3, "close": lambda: None, "in_use": nullcontext}
+    does |= {"lost": False, "check_head": lambda: None, "end": lambda _handle: None}
+    monkeypatch.setattr(module, "ClusterConnection", lambda *_: SimpleNamespace(**does))
     scale = ScaleSettings(home=own.home, embed_executor="ray", embed_batch_images=16)
     executor = open_executor(scale, embedders, own)
-    executor._pool._start, executor._pool._end = (lambda _cluster: object()), (lambda _handle: None)
+    executor._pool._start = lambda _cluster: object()
     found = executor.embed(EMBEDDER, [str(n) for n in range(100)], patient())
     assert [one.width for one in found] == list(range(100)) and executor.portion == 3 * 4 * 16
     Backwards.error = Unavailable("The store is away.", reason="STORE_UNREACHABLE")

@@ -2,14 +2,18 @@
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import ray
 from ray import exceptions
 
-from konomi.errors import FailedPrecondition, KonomiError
+from konomi.errors import FailedPrecondition, KonomiError, Unavailable
 from konomi_chassis.cluster.exposure import check_common_store, check_exposure
+from konomi_chassis.cluster.head_watch import HEAD_LOOK_SECONDS, HEAD_SECONDS, HeadWatch
 from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.settings import StoreSettings
 
@@ -17,23 +21,37 @@ LOST = (exceptions.RayActorError, exceptions.NodeDiedError, exceptions.ObjectLos
 """What Ray raises for an answer that will never come, because its actor or its machine is gone."""
 LISTENS_SECONDS = 10.0
 """For which the head of a cluster may take to accept a connection."""
+PATIENT_SECONDS = 7 * 24 * 3600
+"""After which Ray would end a process that has lost the head: konomi leaves by itself, long before."""
+_membership = threading.Lock()
+"""Held by whoever joins or leaves: a process is in one cluster at a time."""
 
 
 class ClusterConnection:
-    """A joined cluster.
+    """A joined cluster, which is left by itself where its head stays away: Ray would end the whole process for it.
 
     Args:
         settings: where it is.
         store: where the artifacts are, which every machine must reach.
         environment: of this process, for what it says of Ray's tokens and TLS.
+        head_seconds: for which the head may be away.
+
+    Attributes:
+        lost: whether the head stayed away; nothing is asked of this connection any more.
 
     Raises:
         FailedPrecondition: there is no cluster, anybody could use it, or its machines have no store in common.
     """
 
     def __init__(
-        self, settings: ScaleSettings, store: StoreSettings, environment: Mapping[str, str] = os.environ
+        self,
+        settings: ScaleSettings,
+        store: StoreSettings,
+        environment: Mapping[str, str] = os.environ,
+        head_seconds: float = HEAD_SECONDS,
     ) -> None:
+        self.lost, self._users, self._lock = False, 0, threading.Lock()
+        self._watch: HeadWatch | None = None
         self._joined = _join(settings.address)
         try:
             nodes = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
@@ -42,6 +60,48 @@ class ClusterConnection:
         except KonomiError:
             self.close()
             raise
+        if self._joined:
+            head = ray.get_runtime_context().gcs_address
+            self._watch = HeadWatch(partial(_check_listens, head, HEAD_LOOK_SECONDS), self._lose, head_seconds)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Stays in the cluster meanwhile, so that whoever waits for an actor can first be told of a lost head.
+
+        Raises:
+            Unavailable: it is lost already (reason CLUSTER_AWAY).
+        """
+        with self._lock:
+            self._users += 1
+        try:
+            self.check_head()
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                leaves = self.lost and not self._users
+            if leaves:
+                self.close()
+
+    def check_head(self) -> None:
+        """Returns while the head of the cluster is there, or was a moment ago.
+
+        Raises:
+            Unavailable: it stayed away (reason CLUSTER_AWAY).
+        """
+        if self.lost:
+            raise head_away()
+
+    def end(self, actor: Any) -> None:
+        """Ends an actor; where the head is lost it ends with its machine's part of the cluster."""
+        if not self.lost:
+            ray.kill(actor)
+
+    def _lose(self) -> None:
+        with self._lock:
+            self.lost, idle = True, not self._users
+        if idle:
+            self.close()
 
     def gpus(self) -> int:
         """Returns how many GPUs the cluster has by now."""
@@ -53,9 +113,37 @@ class ClusterConnection:
 
     def close(self) -> None:
         """Leaves the cluster, where it was this connection that joined it."""
-        if self._joined:
-            ray.shutdown()
-            self._joined = False
+        with _membership:
+            if self._watch is not None:
+                self._watch.end()
+            if self._joined:
+                ray.shutdown()
+                self._joined = False
+
+
+def rejoined(settings: ScaleSettings, store: StoreSettings, environment: Mapping[str, str]) -> ClusterConnection:
+    """Joins a cluster again whose head was lost.
+
+    Raises:
+        Unavailable: it is not back yet (reason CLUSTER_AWAY).
+        FailedPrecondition: anybody could use it now, or its machines have no store in common.
+    """
+    try:
+        return ClusterConnection(settings, store, environment)
+    except FailedPrecondition as error:
+        if error.reason != "CLUSTER_MISSING":
+            raise
+        raise head_away() from error
+
+
+def head_away() -> Unavailable:
+    """Returns what is said to whoever waits for a cluster whose head is gone."""
+    return Unavailable(
+        "The head of the Ray cluster is away. Start it with `ray start --head`, and the other machines with `ray start "
+        "--address=HOST:6379`; what was made is kept, and the same work goes on from there.",
+        reason="CLUSTER_AWAY",
+        retry_after=60.0,
+    )
 
 
 def answer(ref: Any, timeout: float | None = None) -> Any:
@@ -79,7 +167,7 @@ def answer(ref: Any, timeout: float | None = None) -> Any:
         return None
 
 
-def _check_listens(address: str) -> None:
+def _check_listens(address: str, seconds: float = LISTENS_SECONDS) -> None:
     """Returns where anybody listens at an address, which Ray itself would await without an end.
 
     Raises:
@@ -91,7 +179,7 @@ def _check_listens(address: str) -> None:
         own = (ray.util.get_node_ip_address(),) if host in ("localhost", "127.0.0.1", "::1") else ()  # as Ray reads it
         for place in (*own, host):
             try:
-                socket.create_connection((place, int(port)), LISTENS_SECONDS).close()
+                socket.create_connection((place, int(port)), seconds).close()
                 return
             except OSError as error:
                 last = error
@@ -105,11 +193,13 @@ def first_answered(refs: Sequence[Any], seconds: float) -> list[Any]:
 
 def _join(address: str) -> bool:
     """Joins a cluster; returns False where this process had joined one already."""
-    if ray.is_initialized():
-        return False
     try:
-        _check_listens(address)
-        ray.init(address=address, namespace="konomi", log_to_driver=False, configure_logging=False)
+        with _membership:
+            if ray.is_initialized():
+                return False
+            _check_listens(address)
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(PATIENT_SECONDS))
+            ray.init(address=address, namespace="konomi", log_to_driver=False, configure_logging=False)
     except (OSError, RuntimeError, ValueError) as error:
         raise FailedPrecondition(
             f'There is no Ray cluster at "{address}". Start one with `ray start --head` on one machine and '

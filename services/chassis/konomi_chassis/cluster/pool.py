@@ -1,17 +1,25 @@
 """Actors that are there while there is work: started with the first, ended some seconds after the last.
 
 An actor that stays for ever holds its GPU and cores for ever, and whatever else runs on the cluster waits for them. The
-cluster itself is left with the last actor: Ray ends the process of whoever is in it a minute after its head is lost.
+cluster itself is left with the last actor, and joined anew where its head was lost.
 """
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 
 class Joined(Protocol):
-    """A place in a cluster."""
+    """A place in a cluster; see `ClusterConnection`."""
+
+    lost: bool
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Stays in it meanwhile."""
+
+    def end(self, actor: Any) -> None:
+        """Ends an actor."""
 
     def close(self) -> None:
         """Leaves it."""
@@ -26,7 +34,6 @@ class ActorPool(Generic[Cluster]):
     Args:
         join: joins the cluster.
         start: starts an actor and returns its handle at once, before the actor is there.
-        end: ends an actor by its handle.
         idle_seconds: without any request, after which all are ended.
     """
 
@@ -34,10 +41,9 @@ class ActorPool(Generic[Cluster]):
         self,
         join: Callable[[], Cluster],
         start: Callable[[Cluster], Any],
-        end: Callable[[Any], None],
         idle_seconds: float,
     ) -> None:
-        self._join, self._start, self._end, self._idle_seconds = join, start, end, idle_seconds
+        self._join, self._start, self._idle_seconds = join, start, idle_seconds
         self._lock = threading.Lock()
         self._cluster: Cluster | None = None
         self._handles: list[Any] = []
@@ -50,12 +56,16 @@ class ActorPool(Generic[Cluster]):
 
         Raises:
             FailedPrecondition: what joining raises.
+            Unavailable: its head was lost a moment ago (reason CLUSTER_AWAY).
         """
         with self._lock:
+            if self._cluster is not None and self._cluster.lost and not self._users:
+                self._end_all()
             cluster = self._cluster = self._cluster or self._join()
             self._users, self._uses = self._users + 1, self._uses + 1
         try:
-            yield cluster
+            with cluster.in_use():
+                yield cluster
         finally:
             self._rest()
 
@@ -91,8 +101,9 @@ class ActorPool(Generic[Cluster]):
                 self._end_all()
 
     def _end_all(self) -> None:
+        if self._cluster is None:
+            return
         while self._handles:
-            self._end(self._handles.pop())
-        if self._cluster is not None:
-            self._cluster.close()
-            self._cluster = None
+            self._cluster.end(self._handles.pop())
+        self._cluster.close()
+        self._cluster = None

@@ -63,6 +63,7 @@ class BatchSpread(Generic[Batch]):
         work: how it is done.
         patience: seconds for which no actor at all may answer.
         clock: seconds that only grow.
+        check: called again and again; raises why no actor will answer any more.
     """
 
     def __init__(
@@ -72,8 +73,9 @@ class BatchSpread(Generic[Batch]):
         work: BatchWork[Batch],
         patience: float,
         clock: Callable[[], float],
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        self._actors, self._waiting, self._work = actors, deque(batches), work
+        self._actors, self._waiting, self._work, self._check = actors, deque(batches), work, check
         self._patience, self._clock, self._began = patience, clock, clock()
         self._running: dict[Any, tuple[Actor, Batch]] = {}
         self._asked: dict[Any, Actor] = {}
@@ -89,7 +91,7 @@ class BatchSpread(Generic[Batch]):
         Raises:
             Cancelled: nobody waits any more.
             Unavailable: no actor answers, or all are lost again and again (reason CLUSTER_AWAY).
-            Exception: what an actor raised.
+            Exception: what an actor raised, or `check`.
         """
         while self._waiting or self._running:
             self._hand_out()
@@ -97,6 +99,7 @@ class BatchSpread(Generic[Batch]):
                 yield from self._taken(ref)
             if stopped():
                 raise Cancelled("The caller went away.", reason="CANCELLED")
+            self._check()
             self._check_patience()
 
     def stop(self) -> None:

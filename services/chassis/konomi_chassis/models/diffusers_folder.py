@@ -136,7 +136,8 @@ class Stamps:
 def stamps(*paths: Path) -> Stamps:
     """Returns the stamps of files, and of whatever lies in folders and in the folders in these."""
     found = [one for path in paths for one in (path, *path.glob("*"), *path.glob("*/*"))]
-    files, newest = [], 0
+    files: list[tuple[Path, tuple[int, ...]]] = []
+    newest = 0
     for path in sorted(found):
         try:
             status = path.stat()

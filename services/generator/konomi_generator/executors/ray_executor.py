@@ -8,13 +8,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
 import ray
 from ray import exceptions
 
-from konomi_chassis.cluster.connection import LOST, ClusterConnection
+from konomi_chassis.cluster.connection import LOST, ClusterConnection, rejoined
 from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.cluster.spreading import AHEAD, Actor, BatchSpread, BatchWork
 from konomi_chassis.cluster.versions import DRAWING, written
@@ -52,7 +53,7 @@ class RayExecutor:
     ) -> None:
         self._generator, self._settings, self._clock = generator, settings, clock
         self._cluster = ClusterConnection(settings, store, environment)
-        self._own, self._store, self._gpus = own, store, 0
+        self._own, self._store, self._environment, self._gpus = own, store, environment, 0
         self._starting, self._requests = threading.Lock(), 0
         self._actors = self._start()
         self.lost, self.redone = 0, 0
@@ -62,22 +63,40 @@ class RayExecutor:
         """Makes the images of a request and yields each once its batch is done, in any order; without previews.
 
         Raises:
-            Unavailable: no actor answered for `patience_seconds`, or all were lost again and again before any was done.
+            Unavailable: no actor answered for `patience_seconds`, all were lost again and again before any was done, or
+                the cluster's head was (reason CLUSTER_AWAY); the next request joins again.
             KonomiError: what `Generator.generate` raises, wherever it was raised.
         """
         _, digest = self._generator.model(request.base_model)
+        with self._at_work() as (cluster, actors):
+            batches = split(request, len(actors), self._settings.batch_images)
+            began, patience = self._clock(), self._settings.patience_seconds
+            spread = BatchSpread(actors, batches, _work(digest), patience, self._clock, cluster.check_head)
+            try:
+                for batch, outcome in spread.run(stopped):
+                    yield from _finished(batch, outcome, self._clock() - began)
+            finally:
+                self.lost, self.redone = self.lost + spread.lost, self.redone + spread.redone
+                spread.stop()
+
+    @contextmanager
+    def _at_work(self) -> Iterator[tuple[ClusterConnection, list[Actor]]]:
+        """Gives the cluster, joined anew where its head was lost, and its actors, which do not end meanwhile.
+
+        Raises:
+            Unavailable: the head is away (reason CLUSTER_AWAY).
+        """
         with self._starting:
+            if self._cluster.lost:
+                self._actors = []
+                self._cluster = rejoined(self._settings, self._store, self._environment)
             self._actors = self._actors or self._start()
+            cluster, actors = self._cluster, self._actors
             self._requests += 1
-        batches = split(request, len(self._actors), self._settings.batch_images)
-        began = self._clock()
-        spread = BatchSpread(self._actors, batches, _work(digest), self._settings.patience_seconds, self._clock)
         try:
-            for batch, outcome in spread.run(stopped):
-                yield from _finished(batch, outcome, self._clock() - began)
+            with cluster.in_use():
+                yield cluster, actors
         finally:
-            self.lost, self.redone = self.lost + spread.lost, self.redone + spread.redone
-            spread.stop()
             with self._starting:
                 self._requests -= 1
 
@@ -90,6 +109,8 @@ class RayExecutor:
         with self._starting:
             if self._requests:
                 return None
+            if self._cluster.lost:
+                return 0
             freed = 0
             for actor in self._actors:
                 if actor.away_since is None:  # one that never answered, or is lost, has nothing
@@ -120,7 +141,7 @@ class RayExecutor:
 
     def _end(self) -> None:
         for actor in self._actors:
-            ray.kill(actor.handle)
+            self._cluster.end(actor.handle)
         self._actors = []
 
 

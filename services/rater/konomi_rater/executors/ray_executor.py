@@ -62,7 +62,7 @@ class RayEmbedding:
         self._embedders, self._settings, self._own = embedders, settings, own
         self._store, self._environment, self._clock = store, environment, clock
         self._fingerprints = Fingerprints(embedders.folder)
-        self._pool = ActorPool(self._join, self._start, ray.kill, settings.embed_idle_seconds)
+        self._pool = ActorPool(self._join, self._start, settings.embed_idle_seconds)
         self._closed, self._count = False, settings.embed_actors or 1
         self.lost, self.redone = 0, 0
 
@@ -89,9 +89,9 @@ class RayEmbedding:
             # hold is given nothing.
             handles = self._pool.actors(min(count, len(batches)))
             actors = [Actor(handle, away_since=self._clock()) for handle in handles]
-            found = self._spread(
-                BatchSpread(actors, batches, work, self._settings.patience_seconds, self._clock), caller
-            )
+            patience = self._settings.patience_seconds
+            spread = BatchSpread(actors, batches, work, patience, self._clock, cluster.check_head)
+            found = self._spread(spread, caller)
         return [result for batch in batches for result in found[batch.start].results]
 
     def close(self) -> None:

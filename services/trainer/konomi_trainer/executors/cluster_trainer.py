@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from konomi.errors import Unavailable
-from konomi_chassis.cluster.connection import ClusterConnection, answer
+from konomi_chassis.cluster.connection import ClusterConnection, answer, rejoined
 from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.cluster.versions import TRAINING, installed
 from konomi_chassis.settings import StoreSettings
@@ -61,7 +61,7 @@ class ClusterTrainer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._scale, self._settings, self._where, self._clock = scale, settings, where, clock
-        self._cluster = ClusterConnection(scale, where, environment)
+        self._cluster, self._environment = ClusterConnection(scale, where, environment), environment
         self._events, self.files = RunEvents(store), SharedRunFiles(scale.home, store)
         self._on_gpus = False
         self.lost = 0
@@ -80,7 +80,7 @@ class ClusterTrainer:
         Raises:
             Stopped: the listener said so.
             Unavailable: no actor had room for `patience_seconds`, or all were lost again and again before a checkpoint
-                (CLUSTER_AWAY); the process of the run ended without a word (RANK_LOST).
+                or its head was (CLUSTER_AWAY); the process of the run ended without a word (RANK_LOST).
             KonomiError: the run cannot be finished.
         """
         task = {
@@ -91,7 +91,13 @@ class ClusterTrainer:
             "reports": asdict(reports or Reports()),
             "device": self._settings.device,
         }
-        losses = _Losses(self._scale.patience_seconds, self._clock)
+        if self._cluster.lost:
+            self._cluster = rejoined(self._scale, self._where, self._environment)
+        with self._cluster.in_use():
+            return self._fitted(task, listener)
+
+    def _fitted(self, task: dict[str, Any], listener: Listener) -> TrainedAdapter:
+        run, losses = task["run"], _Losses(self._scale.patience_seconds, self._clock)
         while True:
             before = self.files.noted(run)
             fitted = self._life(task, listener)
@@ -125,7 +131,7 @@ class ClusterTrainer:
                     actor.say.remote(KEPT)
             return None
         finally:
-            ray.kill(actor)
+            self._cluster.end(actor)
 
     def _begun(self, actor: Any, listener: Listener) -> bool:
         """Waits until an actor has room and begins; says False where it was lost before."""
@@ -133,6 +139,7 @@ class ClusterTrainer:
         while not ray.wait([ref], timeout=LOOK_SECONDS)[0]:
             if listener.stopping():
                 raise Stopped
+            self._cluster.check_head()
             if self._clock() - since > self._scale.patience_seconds:
                 raise away(
                     "No machine of the Ray cluster has room for the training run. Look at them with `ray status`: it "
@@ -149,6 +156,7 @@ class ClusterTrainer:
                 if not told and listener.stopping():
                     actor.say.remote(STOP)
                     told = True
+                self._cluster.check_head()
                 come = bool(ray.wait([ref], timeout=LOOK_SECONDS)[0])
             events = answer(ref)
             if events is None:

@@ -219,9 +219,13 @@ def _takers(name: str) -> list[str]:
     return [kind for kind in SAMPLERS if _takes(getattr(diffusers, kind), name)]
 
 
-@cache
 def _takes(kind: Any, name: str) -> bool:
-    return name in inspect.signature(kind.__init__).parameters
+    return name in _parameters(kind.__init__)
+
+
+@cache
+def _parameters(function: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 def load_preview_decoder(pipe: Any, model: BaseModel, models: Path, device: torch.device) -> Any:
