@@ -210,7 +210,7 @@ def test_a_file_that_is_asked_with_does_not_join_the_taste(site, tmp_path):
             2,
             "tf_efficientnet_lite0, reads no words; search by an image, or change it",
         ),
-        (["--text", "a", "--taste", "nobody"], 1, "the taste nobody"),
+        (["--text", "a", "--taste", "nobody"], 1, "no taste nobody"),
         (["--text", "a", "--taste", "blank"], 4, "tastes/blank has no images to search among yet; run: konomi import"),
         (["--like", "ab" * 32], 1, "there is no image with the digest " + "ab" * 32),
         (["--like", "ffffffffff"], 1, "knows no image whose digest begins with ffffffffff"),

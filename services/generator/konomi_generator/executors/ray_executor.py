@@ -15,7 +15,7 @@ from typing import Any, cast
 import ray
 from ray import exceptions
 
-from konomi_chassis.cluster.connection import LOST, ClusterConnection, rejoined
+from konomi_chassis.cluster.connection import LOST, ClusterConnection, head_away, rejoined
 from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.cluster.spreading import AHEAD, Actor, BatchSpread, BatchWork
 from konomi_chassis.cluster.versions import DRAWING, written
@@ -88,6 +88,8 @@ class RayExecutor:
         """
         with self._starting:
             if self._cluster.lost:
+                if self._requests:  # those have not left it yet, and a process is in one cluster at a time
+                    raise head_away()
                 self._actors = []
                 self._cluster = rejoined(self._settings, self._store, self._environment)
             self._actors = self._actors or self._start()

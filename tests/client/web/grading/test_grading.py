@@ -38,7 +38,8 @@ def test_each_key_is_on_record_before_the_next_image_is_painted(site, visit):
 
 
 def test_an_image_shown_again_to_check_on_its_grade_is_not_counted_twice(site, visit):
-    page = visit("taste", service_workers="block")  # else it hides requests from `route`
+    page = visit("rate", service_workers="block")  # else it hides requests from `route`
+    shown(page)
     again = {"value": True}
 
     def sitting(route):
@@ -49,7 +50,6 @@ def test_an_image_shown_again_to_check_on_its_grade_is_not_counted_twice(site, v
 
     page.route("**/konomi.page/Sitting", sitting)
     for again["value"], more in ((True, 0), (False, 1)):
-        page.goto(site.link("rate"))
         page.reload()
         shown(page)
         graded = int(page.inner_text("p.count").split()[0].replace(",", ""))

@@ -155,4 +155,4 @@ def test_the_command_says_it_writes_it_and_refuses_other_files(site, known, tmp_
         assert wrong.returncode == 2
     assert "expected a file that ends in .svg or .html, got map.png" in konomi(site, "map", "--out", "map.png").stderr
     none = konomi(site, "map", "--taste", "nobody")
-    assert none.returncode == 1 and "there is no the taste nobody here" in none.stderr
+    assert none.returncode == 1 and "there is no taste nobody here" in none.stderr

@@ -60,8 +60,9 @@ def test_from_no_pictures_to_thirty_grades(site, visit):
     until(page, f"{NOW}.includes('grade about 30')")
     page.click("[data-step=grade] a")
     shown(page)
-    for number in range(30):
-        press(page, str(number % 5 + 1))
+    graded = set()
+    while len(graded) < 30:  # one may be shown again to check on its grade, which is no new one
+        graded.add(press(page, str(len(graded) % 5 + 1)))
     until(page, "document.querySelector('a.count')?.innerText === 'First steps: 30 of 30 grades'")
     page.click("a.count")
     until(page, f"{NOW}?.includes('let the rater learn')")
