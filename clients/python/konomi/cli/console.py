@@ -46,10 +46,10 @@ EXIT_CODES: dict[type[KonomiError], int] = {
 """Error to exit code; every other error is a failure."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
+TasteId = Annotated[str, typer.Option("--taste", help="The taste, by its id.", autocompletion=completion.tastes)]
+
 UNBOUND = 1_000_000
 """Characters of a line that no screen ends: more than any row has."""
-
-TasteId = Annotated[str, typer.Option("--taste", help="The taste, by its id.", autocompletion=completion.tastes)]
 
 
 def exit_code(error: KonomiError) -> int:

@@ -403,11 +403,6 @@ PURPOSES = 1000
 """Choices one call releases."""
 
 
-def purpose(night: str, unit: int) -> str:
-    """Returns what a choice of training images is for, in the rater's words."""
-    return f"{night}/unit-{unit}"
-
-
 def release_unused(client: Client, nights: NightStore, taste: str) -> int:
     """Takes back the selection pressure of nights that left nothing in use; returns how many choices it was of.
 
@@ -417,14 +412,14 @@ def release_unused(client: Client, nights: NightStore, taste: str) -> int:
     """
     found = list[str]()
     for night in reversed(nights.all()):
-        state = nights.state(night)
-        if nights.request(night).taste != taste or not state.is_final:
+        request, state = nights.request(night), nights.state(night)
+        if request.taste != taste or not state.is_final:
             continue
         evaluation = BlindEvaluation(nights, night)
         if evaluation.readable and evaluation.kept.audit:
             break
         if evaluation.left_nothing:
-            found += [purpose(night, record.unit) for record in state.units if record.selection is not None]
+            found += [request.purpose(record.unit) for record in state.units if record.selection is not None]
     parts = [found[at : at + PURPOSES] for at in range(0, len(found), PURPOSES)]
     return sum(client.rater.release_selections(taste=taste, purposes=part).released for part in parts)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from konomi import files
-from konomi.night import guards, verdict
+from konomi.night import guards
 from konomi.night import metrics as intervals
 from konomi.night.draws import Turn, UnitContext, base_draws, evaluation_draws, image_seed
 from konomi.night.engine import drafting
@@ -163,7 +163,7 @@ class NightSteps:
         count = self.gateway.count(system.grades, system.sources) - (0 if system.grades else made)
         turn = self.turn(context, pool=count + vouched)
         seed = image_seed(self.request.seed, f"select-{turn.unit}", 0)
-        purpose = verdict.purpose(self.request.id, turn.unit)  # chosen again, it takes the first one's place
+        purpose = self.request.purpose(turn.unit)  # chosen again, it takes the first one's place
         asked = {**system.selection(turn), "purpose": purpose}
         if system.rater_chooses and self.settings.near_copy_cosine < 1:
             sources = unit_measures.earlier_sources(self.gateway.client, self.request.taste)

@@ -40,3 +40,7 @@ class NightRequest:
         """Returns the sha256 of the request without its id."""
         fields = {key: value for key, value in asdict(self).items() if key != "id"}
         return hashlib.sha256(canonical(fields)).hexdigest()
+
+    def purpose(self, unit: int) -> str:
+        """Returns what a choice of training images is for, in the rater's words."""
+        return f"{self.id}/unit-{unit}"
