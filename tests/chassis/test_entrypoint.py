@@ -300,6 +300,7 @@ def test_off_loopback_with_tls_it_starts_and_still_asks_for_the_token(role, tls)
         get(plain, timeout=5)
 
 
+@pytest.mark.slow
 def test_a_client_certificate_is_required_and_names_the_service(role, tls, authority, home):
     settings, root = tls
     running = role(**settings, KONOMI_TLS_CLIENT_CA=root)

@@ -241,6 +241,7 @@ def test_the_collector_rests_while_a_service_warms_and_works_again_after(tmp_pat
         assert seen[0][0] is False and gc.isenabled() and gc.get_freeze_count() > seen[0][1]
 
 
+@pytest.mark.slow
 def test_torch_is_mapped_before_python_imports_it_and_imports_as_ever_after():
     code = """
 import json, sys

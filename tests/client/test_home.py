@@ -28,6 +28,7 @@ NOBODY = "import os; os.getuid = lambda: 12345678; from konomi.cli import main; 
 """The command line as a user without an entry in the system's list, which a container's often is."""
 
 
+@pytest.mark.slow
 def test_commands_of_a_user_without_a_home_directory_end_in_a_sentence():
     environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "KONOMI_HOME")}
 

@@ -61,6 +61,7 @@ def test_setup_does_nothing_when_nothing_changed(clone: Path):
     assert "Nothing to be done" in make(clone, "setup").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", ["pyproject.toml", "constraints.txt", "proto/konomi/v1/rater.proto"])
 def test_setup_installs_again_when_something_changed(clone: Path, changed: str):
     later = time.time() + 60

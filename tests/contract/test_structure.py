@@ -60,6 +60,7 @@ def test_there_is_something_to_look_at():
     assert {source.package for source in product()} == set(PACKAGES)
 
 
+@pytest.mark.slow
 def test_every_file_opens_with_one_sentence():
     silent = [source.shown for source in product() if not ast.get_docstring(source.tree)]
     assert silent in ([], ["clients/python/konomi/v1/__init__.py"])  # that one is empty by design
@@ -86,6 +87,7 @@ def _folders() -> list[Path]:
     return sorted({folder for path in files for folder in path.parents if folder.is_relative_to(ROOT)} - {ROOT})
 
 
+@pytest.mark.slow
 def test_one_look_at_a_folder_tells_its_story():
     kept = set(committed_files())
     crowded = {}
@@ -232,6 +234,7 @@ def test_no_pickle_and_no_code_from_data():
                 assert any(k.arg == "allow_pickle" for k in call.keywords), f"{where} pickles unless told not to"
 
 
+@pytest.mark.slow
 def test_only_its_own_child_and_command_know_of_the_conversion():
     children = ("konomi_generator.model_import.conversion_worker", "konomi_rater.embedding.conversion_worker")
     assert not [source.shown for source in product() for child in children if source.imports_from(child)]
@@ -239,6 +242,7 @@ def test_only_its_own_child_and_command_know_of_the_conversion():
     assert named == {CONVERSION, "services/generator/konomi_generator/model_import/importer.py"}
 
 
+@pytest.mark.slow
 def test_servers_fetch_no_url():
     servers = [source for source in product() if source.package not in ("konomi", "konomi_starter")]
     found = {(source.shown, name) for source in servers for name in HTTP_CLIENTS if source.imports_from(name)}

@@ -79,6 +79,7 @@ def drawing(home: Path, id: str) -> Any:
     return load_pipeline(BaseModels(home).get(id), home / "configs", CPU, torch.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", (*FLOWS, "sdxl"))
 def test_a_word_is_learnt_beside_a_lora_and_the_generator_draws_it(id: str, home: Path, tmp_path: Path) -> None:
     data, method = taught(home, tmp_path, id, CAT)
@@ -99,6 +100,7 @@ def test_a_word_is_learnt_beside_a_lora_and_the_generator_draws_it(id: str, home
     assert np.array_equal(image(pipe, texts), plain), "tokenizer, rows and weights are the base's again, to the bit"
 
 
+@pytest.mark.slow
 def test_a_row_alone_says_something_and_starts_from_the_mean_of_its_class_word(home: Path, tmp_path: Path) -> None:
     method = prepared(home, tmp_path, "z-image", OWL)
     pipe = drawing(home, "z-image")
@@ -116,11 +118,13 @@ def test_a_row_alone_says_something_and_starts_from_the_mean_of_its_class_word(h
     assert not np.array_equal(*drawn), "the LoRA has learnt nothing: what differs is the word"
 
 
+@pytest.mark.slow
 def test_the_same_run_makes_the_same_bytes(home: Path, tmp_path: Path) -> None:
     first, second = (taught(home, tmp_path / name, "z-image", CAT, OWL)[0] for name in ("one", "two"))
     assert first == second
 
 
+@pytest.mark.slow
 def test_concepts_are_composed_by_joint_training_by_merging_and_by_two_adapters(home: Path, tmp_path: Path) -> None:
     joint, _ = taught(home, tmp_path, "z-image", CAT, OWL)
     assert [concept.token for concept in word_lora.from_bytes(joint).concepts] == ["<cat-1>", "<owl-1>"]
@@ -141,6 +145,7 @@ def test_concepts_are_composed_by_joint_training_by_merging_and_by_two_adapters(
         adapters.apply([AdapterFile("a" * 64, cat, 1.0), AdapterFile("d" * 64, joint, 1.0)])
 
 
+@pytest.mark.slow
 def test_other_programs_get_the_lora_and_a_file_a_word(home: Path, tmp_path: Path) -> None:
     for id, names in (("z-image", ["emb_params"]), ("flux1-dev", ["clip_l", "t5xxl"])):
         data, _ = taught(home, tmp_path, id, CAT)
@@ -159,6 +164,7 @@ def test_other_programs_get_the_lora_and_a_file_a_word(home: Path, tmp_path: Pat
         assert len(layers) == sum(name.endswith("lora_B.weight") for name in load(lora))
 
 
+@pytest.mark.slow
 def test_a_file_that_is_none_is_refused(home: Path, tmp_path: Path) -> None:
     data, _ = taught(home, tmp_path, "z-image", CAT)
     tensors, header = unpack(data)
@@ -176,6 +182,7 @@ def test_a_file_that_is_none_is_refused(home: Path, tmp_path: Path) -> None:
     assert json.loads(header["konomi"])["base_model"] == "z-image"
 
 
+@pytest.mark.slow
 def test_bases_without_a_place_for_a_method_are_refused_by_name(home: Path) -> None:
     bases = BaseCatalogue(home, TrainerSettings(home=home, device="cpu"))
     for id in (*FLOWS, "sd1", "sdxl"):

@@ -77,6 +77,7 @@ def test_its_pipeline_loads_with_the_weights_it_counted(home: Path, id: str, pip
     assert family.trained_side(pipe) % family.unit(pipe) == 0
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_a_text_is_encoded_alike_alone_and_beside_others(pipe: Any) -> None:
     family = table.of_pipeline(pipe)
@@ -90,6 +91,7 @@ def test_a_text_is_encoded_alike_alone_and_beside_others(pipe: Any) -> None:
             assert together.mask is None or int(together.mask[row].sum()) == length
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_a_row_s_answer_is_its_own_whatever_stands_beside_it(pipe: Any) -> None:
     family = table.of_pipeline(pipe)
@@ -182,6 +184,7 @@ def image(pipe: Any, texts: tuple[str, ...] = ("a cat",), adapters: Adapters | N
         return denoiser.run(DenoisingBatch(rows, len(rows)), Sampling(3, 4.0, side, side, **more), lambda: False)
 
 
+@pytest.mark.slow
 def test_an_image_is_drawn_and_its_seed_and_words_decide_it(pipe: Any) -> None:
     drawn = image(pipe)
     assert np.isfinite(drawn).all() and drawn.std() > 0
@@ -205,6 +208,7 @@ def prepared(home: Path, folder: Path, id: str, side: int) -> tuple[pipeline.Bas
     return base, lora.LORA.prepare(base, source, configuration)
 
 
+@pytest.mark.slow
 def test_a_lora_takes_a_step_and_its_file_changes_the_pictures_until_it_is_off(
     home: Path, id: str, pipe: Any, tmp_path: Path
 ) -> None:

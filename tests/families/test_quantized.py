@@ -31,6 +31,8 @@ from konomi_trainer.settings import TrainerSettings
 from tests.families.flow.test_published_flows import FITS, GIB, HALF, PUBLISHED, published_model
 from tests.families.test_protocol import TEXTS, ManifestItem, image
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 BITS = tuple(name for name in NAMES if name != NONE)
 ERROR = {"int8": 0.01, "nf4": 0.12}

@@ -19,6 +19,7 @@ from tests.families.test_protocol import TEXTS
 ROLES = ("selected", "avoided", "base")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", ["sdxl", "sd3", "z-image", "flux1-dev", "toy"])
 def test_a_signed_step_starts_from_the_base_s_own_answer(id: str, home: Path, tmp_path: Path) -> None:
     """While an adapter changes nothing, v is v_old, so the loss is the mean of s² ‖target - v_old‖² / beta."""

@@ -61,6 +61,7 @@ def identity(weight: torch.nn.Parameter) -> int:
     return id(weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", [id if id in QUICK else pytest.param(id, marks=pytest.mark.chaos) for id in IDS])
 def test_a_step_has_the_bits_it_has_with_all_weights_there(id: str, home: Path, tmp_path: Path) -> None:
     loss, gradients, _ = step(home, tmp_path, id, streamed=False)

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from konomi.errors import FailedPrecondition, InvalidArgument, KonomiError, NotFound
 from konomi_chassis.models import catalogue
 from konomi_chassis.models.catalogue import BaseModels
+from konomi_chassis.models.diffusers_folder import stamps
 
 BESIDE = [
     ".cache/huggingface/CACHEDIR.TAG",
@@ -110,6 +110,7 @@ def test_a_file_s_own_word_on_prediction_beats_the_guess(home: Path, tmp_path: P
     assert models.get("flat").prediction_type == "epsilon"
 
 
+@pytest.mark.slow
 def test_the_digest_follows_the_weights(home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "models", tmp_path / "models")
     models = BaseModels(tmp_path)
@@ -139,6 +140,7 @@ def test_missing_models_say_what_to_do(models: BaseModels, tmp_path: Path) -> No
     assert caught.value.reason == "MODEL_MISSING"
 
 
+@pytest.mark.slow
 def test_what_is_never_read_is_neither_judged_nor_digested(poisoned: Path) -> None:
     models = BaseModels(poisoned)
     before = models.get("bad")
@@ -153,6 +155,7 @@ def test_what_is_never_read_is_neither_judged_nor_digested(poisoned: Path) -> No
     assert models.get("bad").parameters == before.parameters
 
 
+@pytest.mark.slow
 def test_a_cached_snapshot_s_links_are_followed_and_its_outer_folder_named(home: Path, tmp_path: Path) -> None:
     outer = tmp_path / "models" / "models--someone--sd1"
     for path in (home / "models" / "sd1").rglob("*"):
@@ -189,6 +192,7 @@ def test_an_adapter_that_a_loader_would_put_on_a_text_encoder_is_refused(poisone
     assert error.reason == "UNSAFE_FORMAT" and "text_encoder/adapter_config.json" in error.message
 
 
+@pytest.mark.slow
 def test_files_no_one_may_read_are_a_sentence_and_hide_no_other_model(
     poisoned: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,18 +259,19 @@ def test_other_kinds_of_models_are_refused_by_name(home: Path, tmp_path: Path) -
     assert "inpainting" in refusal(tmp_path, "flux").message
 
 
+@pytest.mark.slow
 def test_what_has_not_changed_is_read_once_and_any_change_is_seen(home: Path, tmp_path: Path, monkeypatch) -> None:
     """Also one that keeps name, length and times, as `cp -p` does: the time of the change itself cannot be set."""
     shutil.copytree(home / "models" / "sd1", tmp_path / "models" / "own")
-    later = [0]
-    models = BaseModels(tmp_path, clock=lambda: time.time_ns() + later[0])
+    now = [stamps(tmp_path / "models" / "own").changed_ns]
+    models = BaseModels(tmp_path, clock=lambda: now[0])
     read: list[Path] = []
     plain = catalogue.check_folder
     monkeypatch.setattr(catalogue, "check_folder", lambda folder: read.append(folder) or plain(folder))
     models.get("own")
     models.get("own")
     assert len(read) == 2, "a folder that was written a moment ago may change again at the same moment"
-    later[0] = 10**10
+    now[0] += 10**15  # long after whatever is changed below
     before = models.digest(models.get("own"))
     assert models.digest(models.get("own")) == before and len(read) == 3
     (tmp_path / "models" / "own.toml").write_text("[drawing]\nsteps = 7\n")

@@ -122,6 +122,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_checkpoint_that_lacks_weights_is_refused_by_their_names(file, what: str) -> None:
     layout, change, named = BROKEN[what]

@@ -249,6 +249,7 @@ def test_there_are_thirty_of_them() -> None:
     assert len(set(INFOTEXTS.values())) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INFOTEXTS)
 @torch.no_grad()
 def test_an_infotext_s_conditions_are_the_reference_s(name: str, drawing) -> None:

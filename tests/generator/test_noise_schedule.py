@@ -67,6 +67,7 @@ MARKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", MARKS)
 def test_a_checkpoint_s_own_words_make_its_schedule(marked, settings, what: str) -> None:
     tensors, metadata, prediction, zero = MARKS[what]
@@ -82,6 +83,7 @@ def test_a_checkpoint_s_own_words_make_its_schedule(marked, settings, what: str)
     assert (float(scheduler.alphas_cumprod[-1]) < 1e-6) is zero
 
 
+@pytest.mark.slow
 def test_betas_of_its_own_are_the_checkpoint_s_schedule_and_the_published_ones_are_no_change(marked, settings) -> None:
     usual = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     for betas, own in ((usual, False), (usual.half(), False), (torch.linspace(0.0001, 0.02, 1000), True)):
@@ -147,6 +149,7 @@ def test_rescaled_guidance_does_not_depend_on_a_row_s_neighbours(marked, setting
     assert np.array_equal(whole[1:2], alone)
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_would_draw_with_another_schedule_is_refused(marked, settings) -> None:
     pipe = load(marked("sdxl", {"v_pred": MARK, "ztsnr": MARK}).get("m"), settings)
     for name in (
@@ -168,6 +171,7 @@ def test_a_scheduler_that_would_draw_with_another_schedule_is_refused(marked, se
     assert np.isfinite(drawn(epsilon)).all()
 
 
+@pytest.mark.slow
 def test_a_folder_s_configuration_is_honoured_whichever_scheduler_it_names(
     home: Path, tmp_path: Path, settings
 ) -> None:

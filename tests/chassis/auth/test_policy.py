@@ -71,6 +71,7 @@ def test_an_rpc_that_is_not_in_the_table_is_denied_to_the_owner_too():
         authorize("/konomi.v1.RaterService/New", Principal("owner", "owner"), open_reflection=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("credentials", ["none", "garbage", "empty", "basic", "expired", "revoked"])
 def test_without_a_good_token_no_rpc_reaches_a_handler(everything, home, credentials):
     running, recorder = everything
@@ -93,6 +94,7 @@ def test_without_a_good_token_no_rpc_reaches_a_handler(everything, home, credent
     assert recorder.reached == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", ["owner", "labeller", "tool", "service"])
 def test_every_scope_reaches_what_the_table_allows_and_nothing_else(everything, holder, scope):
     running, recorder = everything

@@ -306,6 +306,7 @@ def test_a_closed_decoder_says_so():
         closed.decode(encode(PICTURE))
 
 
+@pytest.mark.slow
 def test_three_hundred_damaged_files_never_hurt(decoder):
     rng = np.random.default_rng(11)
     kinds = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")

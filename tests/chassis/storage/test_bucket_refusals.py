@@ -137,6 +137,7 @@ def test_a_reader_cannot_begin_a_store(guarded, sign_in, tmp_path):
     assert refused(tmp_path, endpoint, "guarded/new").reason == "STORE_PERMISSION"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["moto", "rclone"])
 def test_a_bucket_that_is_not_there(request, sign_in, tmp_path, server):
     place = request.getfixturevalue(server)

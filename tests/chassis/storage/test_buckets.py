@@ -300,6 +300,7 @@ def test_a_server_that_takes_no_more_of_a_body_holds_nobody_for_ever(credentials
     assert caught.value.reason == "STORE_UNREACHABLE"
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_too_long_is_named(recorded, line, tmp_path):
     store = store_at(recorded, tmp_path, retry_seconds=0.3)
     line.cut = 1.0

@@ -100,6 +100,7 @@ def test_a_new_database_checks_its_pages(path):
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_data_loss_or_harmless(path, tmp_path):
     fill(path, 60)
     whole, broken = path.read_bytes(), tmp_path / "broken.sqlite"

@@ -98,6 +98,7 @@ def test_nothing_is_left_beside_a_closed_database(tmp_path):
     assert {entry.name for entry in tmp_path.iterdir()} == {"rater.sqlite", "rater.sqlite.lock"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["-wal", "-committed", "-shm"])
 def test_flipped_bits_beside_the_database_lose_nothing_in_silence(killed, wanted, tmp_path, ending):
     rng, outcomes = random.Random(11), {"same": 0, "lost": 0}

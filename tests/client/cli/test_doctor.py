@@ -194,6 +194,7 @@ def test_services_that_run_and_foreign_images(command_line, tmp_path, png):
     process.wait(timeout=20)
 
 
+@pytest.mark.slow
 def test_services_that_hang(home, monkeypatch):
     with home.held():
         home.announce({"rater": "127.0.0.1:1"})

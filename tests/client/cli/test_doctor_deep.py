@@ -217,6 +217,7 @@ def test_a_home_that_stands_on_itself_asks_nobody_elsewhere(tmp_path, monkeypatc
     assert list(elsewhere.elsewhere(Home(tmp_path), {})) == []
 
 
+@pytest.mark.slow
 def test_what_lies_elsewhere_and_cannot_be_had_is_said_with_what_to_do_and_without_its_password(tmp_path):
     secret = "postgresql://me" + ":hush" + "@127.0.0.1:1/konomi"
     (tmp_path / "konomi.toml").write_text(f'[database]\nurl = "{secret}"\n[store]\nurl = "s3://"\n')

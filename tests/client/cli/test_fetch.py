@@ -45,6 +45,7 @@ def failed(kind: type[KonomiError], hub: Hub, home: Path, wanted: Download, trie
     return caught.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sha256", ["", hashlib.sha256(DATA).hexdigest()])
 def test_a_file_comes_whole_and_is_not_asked_for_again(sha256: str, tmp_path: Path) -> None:
     with Hub({"model.safetensors": DATA}).running() as hub:
@@ -84,6 +85,7 @@ def test_a_hub_without_ranges_starts_again(tmp_path: Path) -> None:
     assert (tmp_path / "models" / "toy.safetensors").read_bytes() == DATA
 
 
+@pytest.mark.slow
 def test_bytes_that_are_not_those_of_the_digest_are_thrown_away(tmp_path: Path) -> None:
     spoiled = DATA[:-1] + b"\0"
     with Hub({"model.safetensors": spoiled}, lie=hashlib.sha256(DATA).hexdigest()).running() as hub:
@@ -107,6 +109,7 @@ def test_another_revision_a_missing_file_and_a_changed_word_are_refused(tmp_path
         assert "at first" in failed(DataLoss, hub, tmp_path, model()).message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data", [pickle.dumps({"a": 1}), b"PK\x03\x04" + bytes(99), b"", struct.pack("<Q", 9) + b"[1,2,3,4]"]
 )
@@ -117,6 +120,7 @@ def test_a_pickle_offered_as_safetensors_is_thrown_away(data: bytes, tmp_path: P
     assert not list((tmp_path / "models" / ".fetch").glob("*.part"))
 
 
+@pytest.mark.slow
 def test_a_small_file_is_held_against_git_s_name_of_it(tmp_path: Path) -> None:
     wanted = model(path="config.json", target="open_clip/x/config.json")
     with Hub({"config.json": b"{}"}, large=False).running() as hub:
@@ -126,6 +130,7 @@ def test_a_small_file_is_held_against_git_s_name_of_it(tmp_path: Path) -> None:
         bring(hub, tmp_path / "other", wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hub", ["http://example.com", "http://127.0.0.1.example.com", "http://169.254.169.254"])
 def test_plain_http_to_elsewhere_is_refused_also_as_a_redirect(hub: str, tmp_path: Path) -> None:
     with pytest.raises(FailedPrecondition) as caught:
@@ -148,6 +153,7 @@ def test_the_command_shows_digest_and_size_first(tmp_path: Path, monkeypatch: py
     assert "toy" in said.out and "known are toy" in said.err
 
 
+@pytest.mark.slow
 def test_without_a_revision_of_its_own_the_hub_names_one_and_that_one_is_kept(tmp_path: Path) -> None:
     wanted = replace(model(), revision="")
     with Hub({"model.safetensors": DATA}, commit=REVISION).running() as hub:

@@ -74,6 +74,7 @@ def test_in_japanese_no_sentence_is_english(line, by, capsys, monkeypatch):
         assert name in shown
 
 
+@pytest.mark.slow
 @refused
 def test_in_a_made_up_language_every_sentence_is_translated(line, capsys, monkeypatch, tmp_path):
     add_language(tmp_path)

@@ -34,6 +34,7 @@ def damaged(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARSERS)
 def test_a_parser_answers_damaged_bytes_or_refuses_them(name):
     parser = PARSERS[name]

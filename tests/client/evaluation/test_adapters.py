@@ -144,6 +144,7 @@ def test_a_row_that_ended_early_is_not_the_better_for_easy_places():
     assert fair[1] - fair[0] == pytest.approx(0.5) and fair[1] == pytest.approx(statistics.fmean(easy_first[1]))
 
 
+@pytest.mark.slow
 def test_where_only_the_best_is_looked_for_its_equals_alone_are_drawn_on(up, tmp_path, capsys):
     folder = loras(tmp_path / "loras", worse=-0.3, same=-0.3001, redder=0.3)
     sheet, prompts = tmp_path / "sheet.html", ["a portrait", "a hat"]

@@ -33,6 +33,7 @@ def gateway(tmp_path: Path, monkeypatch):
         server.stop(None)
 
 
+@pytest.mark.slow
 def test_the_base_the_taste_likes_comes_first_with_intervals(gateway):
     done: list[int] = []
     base_models.check(gateway, ["starter", "redder"])
@@ -96,6 +97,7 @@ def up(gateway, tmp_path, monkeypatch) -> Home:
         yield home
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taste", ["default", "tastes/default"])
 def test_bases_are_compared_on_the_prompts_that_were_kept_each_as_it_was_written(up, tmp_path, capsys, taste):
     written = prompts.keep(up.root, taste, KEPT)

@@ -92,6 +92,7 @@ def test_without_a_revision_the_first_one_is_kept(tmp_path: Path) -> None:
         assert bring(hub, tmp_path, replace(TOY, revision=""))["revision"] == REVISION
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "document"),
     [
@@ -114,6 +115,7 @@ def test_an_index_that_points_elsewhere_is_refused_and_nothing_more_is_asked(
     assert [entry.name for entry in (tmp_path / "models").iterdir()] == [".fetch"]
 
 
+@pytest.mark.slow
 def test_wrong_bytes_and_a_model_of_the_owner_s_own_are_refused(tmp_path: Path) -> None:
     with Hub(folder(), lie="0" * 64).running() as hub, pytest.raises((DataLoss, Unavailable)):
         bring(hub, tmp_path)

@@ -35,6 +35,7 @@ def gated(**more: object) -> Hub:
     return Hub({"model.safetensors": DATA}, gated=SECRET, **more)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["environment", "file"])
 def test_a_gated_model_comes_with_a_token(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if source == "file":
@@ -86,6 +87,7 @@ def test_a_token_never_follows_a_redirect_to_another_host(tmp_path: Path) -> Non
     assert set(hub.tokens) == {f"Bearer {SECRET}"} and elsewhere.tokens and set(elsewhere.tokens) == {""}
 
 
+@pytest.mark.slow
 def test_a_token_is_never_logged_or_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -102,6 +104,7 @@ def test_a_token_is_never_logged_or_shown(
     assert SECRET not in repr(HubToken(SECRET, "HF_TOKEN"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rights", [0o640, 0o604, 0o666])
 def test_a_file_that_others_can_read_is_refused(rights: int, tmp_path: Path) -> None:
     file = kept(tmp_path, rights=rights)
@@ -110,6 +113,7 @@ def test_a_file_that_others_can_read_is_refused(rights: int, tmp_path: Path) -> 
     assert caught.value.reason == "TOKEN_RIGHTS" and str(file) in caught.value.message and not hub.asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "held", ["", "short", "hf_two tokens_of_them", "hf_header\r\nX-Injected: yes", "hf_" + "é" * 20]
 )

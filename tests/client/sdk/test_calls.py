@@ -151,6 +151,7 @@ def additions(client, png, count: int) -> list[rater.AddImagesRequest]:
     return [rater.AddImagesRequest(image=rater.Image(digest=digest)) for digest in digests]
 
 
+@pytest.mark.slow
 def test_a_sequence_of_requests_is_sent_again_whole(client, stand_in, png):
     requests = additions(client, png, 4)
     stand_in.rater.failures = 3

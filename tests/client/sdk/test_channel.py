@@ -156,6 +156,7 @@ def test_what_is_on_this_machine_is_never_asked_through_a_proxy(proxy, guarded):
     assert proxy.asked == []
 
 
+@pytest.mark.slow
 def test_another_machine_is_still_asked_through_the_proxy(proxy):
     with connect("https://rater.example:443") as client, pytest.raises(Unavailable):
         client.rater.list_tastes(timeout=2.0)

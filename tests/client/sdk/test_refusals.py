@@ -22,6 +22,7 @@ def given_by_services() -> set[str]:
     return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
+@pytest.mark.slow
 def test_every_reason_that_has_a_sentence_is_one_a_service_gives():
     given = given_by_services() | set(errors.GONE) | {"DRAINING"}
     assert sorted(set(OF_REASON) - given) == []
@@ -72,6 +73,7 @@ OF_PROGRAMS = {
 """Reasons whose words speak of calls and fields and need no sentence for people, each with why."""
 
 
+@pytest.mark.slow
 def test_what_speaks_of_calls_and_fields_has_a_sentence_for_people():
     lacking = {
         reason: f"{place}: {words}"

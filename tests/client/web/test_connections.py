@@ -51,6 +51,7 @@ def head(page, method="GET", path="/", *lines):
     return "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: {page.netloc}", *lines, "", ""]).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n"])
 def test_a_head_that_does_not_come_in_time_ends_the_connection(page, connect, sent):
     connection = connect()
@@ -117,6 +118,7 @@ def test_more_slow_connections_than_the_page_takes_do_not_keep_others_out(page, 
     assert closed(slow[0]), "the oldest made room"
 
 
+@pytest.mark.slow
 def test_a_slow_but_steady_body_is_taken(page, connect, monkeypatch):
     monkeypatch.setattr(connections, "LEAST_BYTES", 100)
     body = b'{"ticket": "' + b"a" * 3000 + b'"}'

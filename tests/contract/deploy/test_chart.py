@@ -46,6 +46,7 @@ def containers(made: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield from pod["spec"]["containers"]
 
 
+@pytest.mark.slow
 def test_every_object_fits_the_schema_of_its_kind(made):
     assert made
     for one in made:
@@ -119,6 +120,7 @@ def test_secrets_are_referred_to_and_never_written_out(made):
     assert not any(one["kind"] in ("Secret", "ConfigMap") for one in made)
 
 
+@pytest.mark.slow
 def test_every_command_and_every_setting_is_konomis(made):
     commands = settings = 0
     for container in containers(made):

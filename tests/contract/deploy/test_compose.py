@@ -70,6 +70,7 @@ def test_secrets_are_files_and_none_is_an_environment_variable():
     assert "secrets/" in (ROOT / ".gitignore").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_every_command_and_every_setting_is_konomis():
     services = read()["services"]
     for name in ("konomi", "scores"):

@@ -71,6 +71,7 @@ def test_shell_parses(shell):
         raise AssertionError(f"{alone}\n{done.stderr}")
 
 
+@pytest.mark.slow
 @each("sh", "bash", "text")
 def test_konomi_is_told_commands_it_has(place, text):
     lines = re.sub(r"\\\n\s*", "", text).splitlines()

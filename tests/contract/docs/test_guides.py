@@ -66,6 +66,7 @@ def chassis_problem(line: str) -> str:
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", GUIDES)
 def test_every_command_and_option_of_a_guide_is_there(guide: str):
     lines = commands(guide)

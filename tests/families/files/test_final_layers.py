@@ -21,6 +21,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "head"), [("lora", "diffusion_model."), ("lokr", "lora_unet_"), ("dora", "lora_unet_")]
 )

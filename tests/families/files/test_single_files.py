@@ -60,6 +60,7 @@ def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
         assert torch.equal(tensor, right[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["", HEAD])
 @pytest.mark.parametrize("id", IDS)
 def test_a_file_is_the_folder_it_was_made_from(id: str, head: str, home: Path, tmp_path: Path) -> None:
@@ -79,6 +80,7 @@ def test_a_file_is_the_folder_it_was_made_from(id: str, head: str, home: Path, t
     assert one.scheduler.config == other.scheduler.config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", WHOLE)
 def test_its_own_autoencoder_is_taken(id: str, home: Path, tmp_path: Path) -> None:
     lent = load_file(home / "models" / id / "vae" / WEIGHTS)
@@ -144,6 +146,7 @@ def test_import_takes_the_rest_from_the_home_and_writes_down_from_where(home: Pa
     assert models.digest(models.get("fine-tune")) != before, "what is lent is part of what it is"
 
 
+@pytest.mark.slow
 def test_a_lora_takes_a_step_on_a_single_file(home: Path, tmp_path: Path) -> None:
     own = with_file(home, tmp_path / "home", "z-image", original("z_image", transformer(home, "z-image")))
     assert BaseCatalogue(own, TrainerSettings(home=own, device="cpu")).describe("mine").layout == "z_image"

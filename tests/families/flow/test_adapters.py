@@ -49,6 +49,7 @@ def trained(home: Path, folder: Path, id: str, side: int) -> bytes:
     return method.save(weights, {"schema": "konomi.adapter/1"}).adapter
 
 
+@pytest.mark.slow
 def test_three_steps_are_loaded_by_plain_diffusers_and_off_is_the_base_to_the_bit(
     home: Path, flow: str, tmp_path: Path
 ) -> None:
@@ -73,6 +74,7 @@ COMFY = {"z-image": "layers.0.attention.to_q.lora_down.weight", "lumina2": "laye
 """Base model → a tensor of its file for ComfyUI, which knows Lumina 2 by its authors' layers."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", COMFY)
 def test_an_export_for_comfyui_comes_back_as_the_same_lora(id: str, home: Path, tmp_path: Path) -> None:
     own = load_pipeline(BaseModels(home).get(id), home / "configs", CPU, torch.float32)
@@ -98,6 +100,7 @@ def test_an_export_for_comfyui_comes_back_as_the_same_lora(id: str, home: Path, 
         assert np.allclose(theirs, image(save(exported)), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_after_a_step_goes_on_to_the_same_bits(home: Path, flow: str, tmp_path: Path) -> None:
     """From its checkpoint alone, with the base model loaded anew."""
     side = BaseModels(home).get(flow).resolution
@@ -137,12 +140,14 @@ def theirs_with(
     return theirs_drawn(denoiser, pipe, row, sampling, height=sampling.height, width=sampling.width)
 
 
+@pytest.mark.slow
 def test_custom_diffusion_is_refused_by_name(home: Path, flow: str) -> None:
     pipe = load_pipeline(BaseModels(home).get(flow), home / "configs", CPU, torch.float32)
     with pytest.raises(InvalidArgument, match="expected a base model with cross-attention; this one has none"):
         custom_diffusion.attach(pipe.transformer)
 
 
+@pytest.mark.slow
 def test_an_adapter_of_another_family_is_refused_by_name(home: Path, flow: str, tmp_path: Path) -> None:
     other = "z-image" if flow != "z-image" else "lumina2"
     side = 32 if other == "z-image" else 64

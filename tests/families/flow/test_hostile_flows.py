@@ -127,6 +127,7 @@ def unspoiled(home: Path) -> torch.Tensor:
     return states(home / "models" / "z-image")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["chat_template.jinja", "tokenizer_config.json", "additional"])
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_chat_template_is_never_run(

@@ -74,6 +74,7 @@ def test_text_to_image_is_diffusers_own_call(
     assert np.array_equal(image, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", CHANGED)
 @pytest.mark.parametrize(("strength", "steps"), [(0.3, 5), (0.5, 5), (0.9, 4), (1.0, 3)])
 def test_image_to_image_is_diffusers_own_call(
@@ -93,6 +94,7 @@ def test_image_to_image_is_diffusers_own_call(
     assert not np.array_equal(image, drawn(denoiser, [ImageRequest(0, SHORT, 7)], sampling))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", FLOWS)
 def test_several_texts_at_once_are_those_alone(id: str, loaded: dict[str, tuple[Denoiser, Any]]) -> None:
     """Texts of different lengths are padded and masked; annealed ones too draw their noise over their own states."""

@@ -92,6 +92,7 @@ def made(backend: SmallBatches, home: Path, id: str, rows: list[ImageRequest], s
     return images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", ["z-image", "lumina2"])
 def test_an_image_has_its_bits_whatever_texts_stand_beside_it(id: str, backend: SmallBatches, home: Path) -> None:
     side = BaseModels(home).get(id).resolution
@@ -103,6 +104,7 @@ def test_an_image_has_its_bits_whatever_texts_stand_beside_it(id: str, backend: 
         assert np.array_equal(together[row.index], made(backend, home, id, [row], sampling)[row.index])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("id", "unit"), [("lumina2", 16), ("sd3", 4)])
 def test_sides_that_are_no_whole_tokens_are_refused(id: str, unit: int, backend: SmallBatches, home: Path) -> None:
     with pytest.raises(InvalidArgument, match=f"A multiple of {unit} was expected.*{unit + 1} came") as caught:
@@ -130,6 +132,7 @@ def test_lumina_s_shift_by_size_takes_channels_for_tokens_as_its_pipeline_does(s
         assert torch.equal(LUMINA2.path(own).timesteps(own, steps, CPU, cells), theirs.timesteps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", ["z-image", "lumina2", "sd3"])
 def test_methods_that_bind_words_are_refused_before_a_run(id: str, home: Path) -> None:
     bases = BaseCatalogue(home, TrainerSettings(home=home, device="cpu"))

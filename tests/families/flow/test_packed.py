@@ -58,6 +58,7 @@ def by_embeddings(pipe: Any, rows: list[ImageRequest], guidance: float) -> dict[
     return {**family.arguments(text, nothing), scale: guidance}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("guidance", "sides"), [(1.0, (32, 32)), (4.0, (48, 32))])
 @torch.inference_mode()
 def test_text_to_image_is_diffusers_own_call_bit_by_bit(guidance: float, sides: tuple[int, int], pipe: Any) -> None:
@@ -97,6 +98,7 @@ def test_a_chat_template_of_a_folder_is_never_run(home: Path) -> None:
         assert torch.equal(family.encode(pipe, ["an owl"], PLAIN, CPU).hidden, before)
 
 
+@pytest.mark.slow
 def test_a_distilled_model_takes_the_guidance_as_a_number(home: Path) -> None:
     dev, schnell, klein, base = (load(home, id) for id in ("flux1-dev", "flux1-schnell", "klein", "klein-base"))
     family = table.of_pipeline(dev)

@@ -102,6 +102,7 @@ def test_a_trained_lora_draws_the_same_in_plain_diffusers(trained: bytes, pipe: 
     assert np.array_equal(image(pipe), plain)
 
 
+@pytest.mark.slow
 def test_its_export_for_comfyui_and_kohya_s_names_come_back_as_the_same_lora(
     id: str, trained: bytes, pipe: Any, tmp_path: Path
 ) -> None:
@@ -171,6 +172,7 @@ def test_one_layer_under_two_names_is_refused(home: Path) -> None:
     assert refused.value.reason == "ADAPTER_KIND"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "hada", "lokr", "dora", "diff"])
 def test_every_kind_of_a_joined_layer_changes_each_part_by_its_own_outputs(kind: str, home: Path) -> None:
     pipe = load(home, "flux1-dev")

@@ -23,6 +23,7 @@ CHANGES = {
 SIDE = 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", CHANGES)
 @pytest.mark.parametrize(("strength", "steps"), [(0.5, 5), (0.9, 4)])
 @torch.inference_mode()

@@ -60,6 +60,7 @@ def test_guidance_by_the_base_is_refused_where_there_is_no_unconditional_half(
     backend.prepare(model, [], Sampling(2, 3.5, SIDE, SIDE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", ["chroma", "qwen-image"])  # whose texts are as long as they are
 def test_an_image_has_its_bits_whatever_texts_stand_beside_it(id: str, backend: SmallBatches, home: Path) -> None:
     model, sampling = BaseModels(home).get(id), Sampling(2, 4.0, SIDE, SIDE, negative_prompt="fog")
@@ -93,6 +94,7 @@ def test_a_transformer_for_other_latents_is_refused(id: str, home: Path, tmp_pat
     assert no.value.reason == "MODEL_LAYOUT"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", ["flux1-schnell", "chroma", "qwen-image", "klein-base"])
 def test_a_sample_sheet_is_drawn(id: str, home: Path) -> None:
     base = pipeline.load(

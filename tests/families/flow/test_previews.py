@@ -31,6 +31,7 @@ def with_decoder(home: Path, folder: Path, id: str, channels: int) -> Autoencode
     return tiny
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", ["sd3", "chroma"])
 def test_a_decoder_of_as_many_channels_is_loaded_and_another_refused(id: str, home: Path, tmp_path: Path) -> None:
     pipe, model = load(home, id), BaseModels(home).get(id)
@@ -43,6 +44,7 @@ def test_a_decoder_of_as_many_channels_is_loaded_and_another_refused(id: str, ho
         load_preview_decoder(pipe, model, tmp_path / "other" / "models", CPU)
 
 
+@pytest.mark.slow
 def test_previews_come_and_leave_the_image_as_it_is(home: Path, tmp_path: Path) -> None:
     with_decoder(home, tmp_path, "z-image", 16)
     model, row = BaseModels(tmp_path).get("z-image"), ImageRequest(0, "a cat", 5)

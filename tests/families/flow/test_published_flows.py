@@ -55,6 +55,7 @@ def weights(module: torch.nn.Module) -> int:
     return sum(weight.numel() for weight in module.state_dict().values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_transformer_has_the_published_weights(name: str) -> None:
     flow = PUBLISHED[name]
@@ -84,6 +85,7 @@ def published_model(name: str) -> BaseModel:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITS)
 def test_what_night_fits_on_which_card(name: str) -> None:
     memory = night_memory(published_model(name), NightShape(images_together=1, rows_together=1))

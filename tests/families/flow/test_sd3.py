@@ -74,6 +74,7 @@ def test_a_transformer_for_other_latents_is_refused(home: Path, tmp_path: Path) 
         BaseModels(tmp_path).get("sd3")
 
 
+@pytest.mark.slow
 def test_a_sample_sheet_is_drawn(home: Path) -> None:
     place = pipeline.TrainingPlacement("cpu", "fp32", False)
     base = pipeline.load(BaseModels(home).get("sd3"), home / "configs", "0" * 64, place)

@@ -51,6 +51,7 @@ def calls(home: Path, store: ArtifactStore) -> Iterator[Calls]:
     decoder.close()
 
 
+@pytest.mark.slow
 def test_every_family_has_its_name_in_the_contract(calls: Calls) -> None:
     assert {f"MODEL_LAYOUT_{name.upper()}" for name in table.FAMILIES if name != "toy"} <= set(pb.ModelLayout.keys())
     listed = calls.stub.ListBaseModels(pb.ListBaseModelsRequest(), **calls.options).base_models
@@ -77,6 +78,7 @@ def texts(data: bytes) -> tuple[str, dict[str, object]]:
     return image.text["parameters"], json.loads(image.text["konomi"])  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", FLOWS)
 def test_a_picture_says_its_family_and_is_drawn_again_from_its_infotext(
     id: str, calls: Calls, store: ArtifactStore

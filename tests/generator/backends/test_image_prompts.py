@@ -166,6 +166,7 @@ def by_diffusers(looking: Path, id: str, kind: str, images: int, guidance: float
     return (answer.images[0] * 255).round().astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("id", "kind", "count", "guidance"), [("sd1", "plain", 3, 5.0), ("sd1", "plus", 2, 1.0), ("sdxl", "plain", 1, 5.0)]
 )
@@ -186,6 +187,7 @@ def test_pictures_are_what_diffusers_draws(id, kind, count, guidance, drawer, lo
     assert list(parents) == digests and record["parents"] == digests
 
 
+@pytest.mark.slow
 def test_words_alone_are_what_they_were_and_batches_of_images_are_what_each_is(drawer) -> None:
     digests = stored(drawer, 2)
     before = draw(drawer)[0][0]
@@ -198,6 +200,7 @@ def test_words_alone_are_what_they_were_and_batches_of_images_are_what_each_is(d
     assert np.array_equal(draw(drawer, Likeness(digests, 0.0))[0][0], before)
 
 
+@pytest.mark.slow
 def test_units_guided_by_the_base_look_at_images_too(drawer) -> None:
     pipe = load_pipeline(drawer._models.get("sd1"), Path("nowhere"), torch.device("cpu"), torch.float32)
     unit = drawer._store.put(lora(1, unet=pipe.unet), "application/octet-stream").digest
@@ -209,6 +212,7 @@ def test_units_guided_by_the_base_look_at_images_too(drawer) -> None:
     assert np.array_equal(draw(drawer, Likeness(digests), **guided)[0][0], seen)
 
 
+@pytest.mark.slow
 def test_another_models_adapter_and_another_encoder_are_refused_and_leave_no_trace(drawer, looking, named) -> None:
     beside, digests, before = looking / "models" / "ip_adapter", stored(drawer, 1), draw(drawer)[0][0]
     wide = load_file(beside / FILES["sd1", "plain"])

@@ -145,6 +145,7 @@ def test_an_import_copies_what_is_needed_and_nothing_else(home: Path, tmp_path: 
     assert (own / "models" / "half" / "unet" / half.name).is_file()
 
 
+@pytest.mark.slow
 def test_a_model_has_the_name_its_owner_sees(home: Path, tmp_path: Path, monkeypatch) -> None:
     own, folder = tmp_path / "home", tmp_path / "Dream Folder"
     (folder / "inner").mkdir(parents=True)

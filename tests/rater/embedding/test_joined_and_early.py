@@ -31,6 +31,7 @@ def place(models: Path, model: str, seed: int = 3) -> str:
     return f"timm:{model}/mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["test_vit", "test_resnet", "test_convnext"])
 def test_early_layers_stand_beside_the_last_whatever_the_tower(tmp_path, model):
     name = place(tmp_path, model)

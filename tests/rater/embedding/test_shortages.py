@@ -31,6 +31,7 @@ def test_an_embedder_that_does_not_fit_is_told_with_numbers_and_can_be_opened_la
     assert embedders.open(name).embed(PICTURES, keep=False).shape == (5, 24)
 
 
+@pytest.mark.slow
 def test_a_pass_that_does_not_fit_is_made_in_halves_but_one_to_be_kept_is_told(tmp_path) -> None:
     opened = Embedders(tmp_path, CPU).open(write_second_model(tmp_path))
     whole, sizes, plain = opened.embed(PICTURES, keep=False), [], opened._image

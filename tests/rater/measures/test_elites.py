@@ -35,6 +35,7 @@ def test_each_cell_keeps_the_candidate_of_the_highest_objective():
     assert found.qd_score == pytest.approx(sum(max(0, objectives[row] - 1) for row in found.rows), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_new_territory_grows_coverage_and_better_elites_grow_the_score():
     rows = unit(300)
     learnt = learn_behaviour(rows)

@@ -54,6 +54,7 @@ def small_limits(monkeypatch):
     monkeypatch.setattr(large_fit, "CALIBRATED", 200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [60, 2300])
 def test_few_labels_are_fitted_to_the_bit_as_if_there_were_no_other_way(monkeypatch, count):
     def never(*_arguments):
@@ -78,6 +79,7 @@ def large_fit_n(fitted: Fitted) -> int:
     return fitted.metrics["srcc"].n
 
 
+@pytest.mark.slow
 def test_many_labels_are_fitted_alike_by_the_same_seed_on_any_number_of_threads(small_limits):
     one, two, other = last(training(1500)), last(training(1500), threads=3), last(training(1500), seed=4)
     assert stored(one) == stored(two) != stored(other)
@@ -160,6 +162,7 @@ def test_a_quick_fit_of_many_labels_reads_the_last_and_some_of_all_before():
     assert fitting._recent_and_spread(large_fit.WHOLE).tolist() == list(range(large_fit.WHOLE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [120, 1500])
 def test_a_fit_ends_at_the_first_step_nobody_waits_for(small_limits, count):
     def counted(most: float):

@@ -73,6 +73,7 @@ def test_an_image_of_which_nothing_is_known_gets_no_effect():
         assert np.array_equal(head.predict(rows, [stranger] * len(rows)).utility, alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [[], [None], ONE_MODEL, [Provenance()]], ids=["none", "unknown", "one model", "empty"])
 @pytest.mark.parametrize("count", [20, 60])
 def test_without_several_models_a_fit_is_bit_equal_to_one_without_the_part(made, count):

@@ -147,6 +147,7 @@ def test_pairs_alone_order_unseen_images_and_say_that_shares_are_assumed():
     assert np.mean(shares, axis=0) == pytest.approx(PRIOR, abs=0.03)
 
 
+@pytest.mark.slow
 def test_pairs_make_twenty_grades_better_and_twenty_grades_say_where_the_cuts_are():
     gains = []
     for seed in range(6):

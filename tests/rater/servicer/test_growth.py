@@ -133,6 +133,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_costs_the_same_at_ten_times_the_labels(homes, name):
     few, many = (home.cost(CALLS[name]) for home in homes)

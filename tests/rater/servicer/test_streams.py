@@ -36,6 +36,7 @@ def test_an_error_comes_after_what_was_before_it():
         next(batches)
 
 
+@pytest.mark.slow
 def test_a_fast_sender_is_slowed_down():
     taken = []
 

@@ -67,6 +67,7 @@ def step(connection: Connection, rng: np.random.Generator, known: list[str], gon
         labels.record(connection, "t", [new], 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_the_table_is_what_the_log_says_after_any_history(engine, seed):
     rng, known, gone = np.random.default_rng(seed), list(DIGESTS), set()
@@ -163,6 +164,7 @@ def plain(connection: Connection) -> tuple[dict[str, LabelEntry], set[str]]:
     return grades, panel.members(connection, "t")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_grades_in_memory_are_those_of_the_database_after_any_history(engine, seed):
     rng, known, memory, column = np.random.default_rng(seed), list(DIGESTS), GradesInMemory("t"), None

@@ -95,6 +95,7 @@ def test_a_replaced_log_is_checked_anew(engine):
         assert chains.verify(connection, "t") == 2
 
 
+@pytest.mark.slow
 def test_a_rater_over_an_edited_log_does_not_start(engine, tmp_path):
     grade(engine, 6)
     edit(engine, "UPDATE labels SET grade = 1 WHERE taste = 't' AND sequence = 4")

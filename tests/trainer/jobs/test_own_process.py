@@ -144,6 +144,7 @@ def test_a_rank_that_fails_ends_what_waits_for_it_and_then_the_process() -> None
     assert [error.reason for error in ended] == ["RANK_LOST"]
 
 
+@pytest.mark.slow
 def test_ranks_that_have_done_their_part_end_nothing() -> None:
     aborted = threading.Event()
     with subprocess.Popen([sys.executable, "-c", ""]) as rank, watched([rank], aborted.set):

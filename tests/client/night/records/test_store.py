@@ -125,6 +125,7 @@ def every_reading(nights: NightStore, home: Path, night: str) -> None:
             assert len(str(error.message)) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", DAMAGES)
 @pytest.mark.parametrize("name", ["request.json", "night.json", "verdict.json", "progress.json"])
 @pytest.mark.parametrize("copy", [True, False])

@@ -243,6 +243,7 @@ TRIALS = (
 """Far from the taste or not, graded images, and what a report says of it."""
 
 
+@pytest.mark.slow
 def test_a_trial_before_the_night_is_shown_with_its_sentence_and_folded_figures(two_nights):
     nights, store = two_nights
     without = write_night_report(nights, "n2", store.files.__getitem__, "en").read_text()
@@ -381,6 +382,7 @@ def first_screen(nights: NightStore, store: Store, night: str, language: str) ->
         return "\n".join([summary.kicker(facts), *figures, *liked, *summary.outcome(facts).sentences])
 
 
+@pytest.mark.slow
 def test_the_first_screen_says_what_is_liked_what_changed_and_what_it_cost(two_nights):
     nights, store = two_nights
     state = nights.read("n2")
@@ -416,6 +418,7 @@ def test_the_first_screen_says_what_is_liked_what_changed_and_what_it_cost(two_n
     assert "preferred" not in words and "選ばれ" not in words, "nobody judged it"
 
 
+@pytest.mark.slow
 def test_a_night_that_was_rolled_back_is_nowhere_said_to_serve_its_unit(two_nights):
     nights, store = two_nights
     lines = first_screen(nights, store, "n1", "en").splitlines()
@@ -457,6 +460,7 @@ def test_parts_of_another_shape_in_another_language_are_an_error():
         joined({"en": [1, 2], "ja": [1]})
 
 
+@pytest.mark.slow
 def test_an_old_log_without_measures_makes_a_report_without_them(two_nights):
     nights, store = two_nights
     state = nights.read("n1")

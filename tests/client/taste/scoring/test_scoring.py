@@ -76,6 +76,7 @@ def test_a_journal_is_only_believed_for_the_same_bytes_and_version(tmp_path):
     assert ScoreJournal(tmp_path, "default", [tmp_path / "a"]).entries == {}
 
 
+@pytest.mark.slow
 def test_a_damaged_line_of_a_journal_is_asked_for_again(tmp_path):
     paths = [tmp_path / "a"]
     journal = ScoreJournal(tmp_path / "scores", "default", paths)

@@ -85,6 +85,7 @@ def draw(drawer: Generator, **fields: object) -> list[tuple[str, np.ndarray, dic
     return drawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", ["starter", "sd1", "sdxl"])
 def test_a_draft_is_what_diffusers_draws_with_the_same_adapter(id: str, drawer, drafting) -> None:
     ((_, pixels, record, _),) = draw(drawer, base_model=id, draft=True, prompt_syntax="plain")
@@ -105,6 +106,7 @@ def test_a_draft_is_what_diffusers_draws_with_the_same_adapter(id: str, drawer, 
     assert np.abs(apart).max() <= 1 and (apart != 0).mean() < 1e-3  # some processors round a last bit of them apart
 
 
+@pytest.mark.slow
 def test_a_unit_and_the_few_step_adapter_add_up(drawer, drafting) -> None:
     unit = drawer._store.put(lora(1), "application/octet-stream").digest
     both, few, alone = (
@@ -174,6 +176,7 @@ def test_a_home_without_the_adapter_says_what_to_put_where(drawer, drafting) -> 
         assert words in caught.value.message
 
 
+@pytest.mark.slow
 def test_pickles_and_names_that_say_nothing_are_refused(drawer, drafting) -> None:
     models, file = drafting / "models", drafting / "models" / "sd1.toml"
     (models / "few_step" / "lcm-other.bin").write_bytes(b"\x80\x02.")
@@ -195,6 +198,7 @@ def test_pickles_and_names_that_say_nothing_are_refused(drawer, drafting) -> Non
         file.unlink()
 
 
+@pytest.mark.slow
 def test_a_base_of_few_steps_needs_no_adapter(drawer, drafting, home) -> None:
     turbo = drafting / "models" / "tiny-turbo"
     turbo.symlink_to(home / "models" / "sd1")

@@ -70,6 +70,7 @@ def test_timesteps_are_spaced_as_asked(spacing: str, first: float, last: float, 
     assert np.isfinite(drawn(pipes["sd1"], sampling)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "HeunDiscreteScheduler"])
 def test_karras_levels_are_the_paper_s_over_the_whole_schedule(name: str, pipes) -> None:
     pipe = pipes["sdxl"]
@@ -129,6 +130,7 @@ def test_whole_timesteps_never_repeat(count: int) -> None:
     assert len(chosen) == count and np.all(np.diff(chosen) < 0) and chosen[-1] >= 0 and chosen[0] <= 999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALIGNABLE)
 def test_every_scheduler_that_can_draws_aligned_steps(name: str, pipes) -> None:
     sampling = replace(PLAIN, scheduler=name, timestep_spacing="ays")
@@ -206,6 +208,7 @@ def test_a_scheduler_that_only_the_model_s_file_names_is_refused_as_its_line(pip
         assert "Put it right in the model's file" in caught.value.message
 
 
+@pytest.mark.slow
 def test_every_name_is_a_scheduler_that_begins(pipes) -> None:
     assert set(ALIGNABLE) <= set(SAMPLERS)
     for name in SAMPLERS:

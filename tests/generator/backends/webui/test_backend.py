@@ -40,6 +40,8 @@ from konomi_generator.sampling import Annealing
 from tests.generator.backends.diffusers.test_adapters import lora
 from tests.generator.backends.webui.webui import SHA256, WebUI
 
+pytestmark = pytest.mark.slow
+
 SD15 = "v1-5-pruned-emaonly"
 
 
@@ -115,7 +117,6 @@ def test_image_to_image_sends_the_picture_in_the_wanted_size(over: Generator, we
     assert found[0].parents == (parent,)
 
 
-@pytest.mark.slow
 def test_an_adapter_is_put_where_the_program_finds_it(over: Generator, webui: WebUI, store, tmp_path) -> None:
     kohya = save({"lora_unet_x.lora_down.weight": torch.ones(2, 2), "lora_unet_x.lora_up.weight": torch.ones(2, 2)})
     digest = store.put(kohya, "a/b").digest
@@ -219,7 +220,6 @@ def test_brackets_that_are_to_be_text_are_refused(over: Generator, webui: WebUI)
         ((200, [1]), Internal, "SDAPI_ANSWER"),
     ],
 )
-@pytest.mark.slow
 def test_whatever_the_program_answers_the_caller_gets_a_clear_error(
     answer: tuple, kind: type[KonomiError], reason: str, over: Generator, webui: WebUI
 ) -> None:
@@ -272,7 +272,6 @@ def asked_once(process: "subprocess.Popen[str]", home: Path) -> tuple[pb.Generat
         return image, list(stub.ListBaseModels(pb.ListBaseModelsRequest(), **options).base_models)
 
 
-@pytest.mark.slow
 def test_the_role_itself_serves_it_when_the_setting_says_so(webui: WebUI, tmp_path) -> None:
     (tmp_path / "konomi.toml").write_text(f'[generator]\nbackend = "sdapi"\nsdapi_url = "{webui.address}"\n')
     command = [sys.executable, "-m", "konomi_generator", "--home", str(tmp_path), "--port", "0"]
