@@ -93,7 +93,9 @@ def test_images_come_stored_with_their_record(calls: Calls, store: ArtifactStore
 
 
 def test_base_models_are_listed_and_inspected(calls: Calls) -> None:
-    listed = calls.stub.ListBaseModels(pb.ListBaseModelsRequest(), **calls.options).base_models
+    answer = calls.stub.ListBaseModels(pb.ListBaseModelsRequest(), **calls.options)
+    listed = answer.base_models
+    assert answer.places == 1, "it draws itself"
     assert [m.id for m in listed] == ["sd1", "sd1-file", "sd2", "sd2-file", "sdxl", "sdxl-file", "starter"]
     model = calls.stub.InspectModel(pb.InspectModelRequest(id="sdxl"), **calls.options)
     assert (model.layout, model.format, model.resolution) == (pb.MODEL_LAYOUT_SDXL, "diffusers", 64)

@@ -69,6 +69,10 @@ class Catalogue(Protocol):
 class Executor(Protocol):
     """Who makes the images of a request: this process, or actors on other machines (room `executors`)."""
 
+    @property
+    def places(self) -> int:
+        """How many draw at the same time."""
+
     def generate(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Finished]:
         """Makes the images of a request and yields each as it is finished; see `Generator.generate`."""
 
@@ -81,6 +85,9 @@ class Executor(Protocol):
 
 class Generator:
     """Makes images for one home; one request at a time has the device, others wait their turn."""
+
+    places = 1
+    """How many draw at the same time."""
 
     def __init__(
         self,

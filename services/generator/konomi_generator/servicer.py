@@ -35,7 +35,8 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServiceServicer):
         self, request: pb.ListBaseModelsRequest, context: grpc.ServicerContext
     ) -> pb.ListBaseModelsResponse:
         """Lists the base models at hand."""
-        return pb.ListBaseModelsResponse(base_models=[_model(*entry) for entry in self._generator.models()])
+        models = [_model(*entry) for entry in self._generator.models()]
+        return pb.ListBaseModelsResponse(base_models=models, places=self._executor.places)
 
     def InspectModel(self, request: pb.InspectModelRequest, context: grpc.ServicerContext) -> pb.BaseModel:
         """Says what a base model is."""

@@ -101,10 +101,12 @@ class NaiveServices(NightServices):
     replace = False
     unit = "base"
 
-    def generate(self, draws: Sequence[Draw], model: Model | None, settings: NightSettings, beat: Any) -> list[str]:
+    def generate(
+        self, draws: Sequence[Draw], model: Model | None, settings: NightSettings, beat: Any, **more: Any
+    ) -> list[str]:
         """Makes images and notes whose they are."""
         self.unit = model.model if model else "base"
-        return super().generate(draws, model, settings, beat)
+        return super().generate(draws, model, settings, beat, **more)
 
     def select(self, asked: dict[str, Any], seed: int) -> Selection:
         """Chooses the top share by mean utility and freezes the manifest."""

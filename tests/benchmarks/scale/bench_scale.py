@@ -2,10 +2,11 @@
 
 Every ratio is taken in turns within one run, as often as `--repeats` says, and filed with its spread: on a machine that
 does other things too the ratios of single turns differ by tens of per cent. Actors and replicas are pinned to a core
-each. `--only P12,P16` measures some; the simulation (P17) goes by whatever of P12, P13 and P16 the file has.
+each. `--only P12,P16` measures some; the simulation (P17) goes by whatever of P12, P12e and P19 the file has.
 """
 
 import argparse
+import math
 import os
 import statistics
 import subprocess
@@ -23,8 +24,9 @@ from konomi_chassis.decoding.decoder import Decoder
 from konomi_chassis.settings import StoreSettings
 from konomi_chassis.storage.artifacts import ArtifactStore
 from tests.benchmarks.results import FOLDER, merge
-from tests.benchmarks.scale.pipeline import first_bend, simulate, sizing
-from tests.benchmarks.scale.sizing_table import GPU_SECONDS, filed, measured, on_cards
+from tests.benchmarks.scale.pipeline import Layout, ServiceTimes, first_bend, simulate
+from tests.benchmarks.scale.sizing_table import CASES, GPU_SECONDS, filed, layout, measured, on_cards
+from tests.benchmarks.scale.sizing_table import rows as sizes
 from tests.benchmarks.serving import bench_engines, rig
 from tests.postgresql import Rows, binaries, serving
 
@@ -34,6 +36,10 @@ IMAGES, BATCH, STEPS = 96, 4, 4
 LONG_IMAGES, LONG_STEPS = 16, 110
 """Those that take the starter about a second each; sixteen are four whole batches."""
 SCORED, AT_ONCE = 32, 8
+SPARE = 1.25
+"""Cores that embed over those that would just do."""
+SLOW_SECONDS = 3.0
+"""An image of an SDXL-class base model on a card: an assumption."""
 driver_seconds: list[float] = []
 """Processor time of this process in each request; of those on Ray it is what the driver costs."""
 
@@ -41,7 +47,7 @@ driver_seconds: list[float] = []
 def main() -> None:
     """Measures what is asked for and files it."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--only", default="P12,P12e,P15,P16,P17")
+    options.add_argument("--only", default="P12,P12e,P15,P16,P19,P17")
     options.add_argument("--repeats", type=int, default=5)
     given = options.parse_args()
     sections: dict[str, Callable[[int], list[dict[str, Any]]]] = {
@@ -51,6 +57,7 @@ def main() -> None:
         "P15": labels,
         "P16": scoring,
         "P17": lambda _: simulated(),
+        "P19": rows_written,
     }
     for name in given.only.split(","):
         merge("scale", sections[name](given.repeats))
@@ -193,6 +200,13 @@ def embedded(repeats: int) -> list[dict[str, Any]]:
     from tests.benchmarks.scale.embedding_on_actors import embedding
 
     return embedding(repeats)
+
+
+def rows_written(repeats: int) -> list[dict[str, Any]]:
+    """P19: what the rater costs an image where others embed it."""
+    from tests.benchmarks.scale import rows_of_images
+
+    return rows_of_images.rows_written(repeats)
 
 
 def drawn(
@@ -350,7 +364,7 @@ def simulated() -> list[dict[str, Any]]:
     times = measured(figures)
     rows = []
     for count, name in ((1, "P12a"), (2, "P12b")):
-        made = simulate(times, count, IMAGES, BATCH, embeds=False).images_per_second
+        made = simulate(times, Layout(count, BATCH), IMAGES, known=False).images_per_second
         what = f"simulated over measured images a second, {count} actor{'s' * (count > 1)}"
         rows.append(
             {
@@ -362,13 +376,41 @@ def simulated() -> list[dict[str, Any]]:
                 "n": 1,
             }
         )
-    cards = on_cards(times)
-    for count, made in first_bend(cards, (1, 8, 16, 64), 8).items():
-        what = f"simulated, {count} cards at {GPU_SECONDS} s an image: busiest is {made.bends}"
-        rows.append({"id": f"P17-{count}", "what": what, "value": made.images_per_second, "unit": "1/s", "n": 1})
-    for size in sizing(cards, (1, 8, 64), 10_000_000, 1000, 8):
-        what = f"simulated, hours of 10 M images of 1,000 tastes on {size.actors} cards: busiest is {size.bends}"
-        rows.append({"id": f"P18-{size.actors}", "what": what, "value": size.hours, "unit": "h", "n": 1})
+    for seconds in (GPU_SECONDS, SLOW_SECONDS):
+        cards = on_cards(times, seconds)
+        layouts = [layout(count, math.ceil(SPARE * count * times.embed / seconds)) for count in (1, 8, 16, 64)]
+        for place, made in zip(layouts, first_bend(cards, layouts), strict=True):
+            what = f"simulated, {place.actors} cards at {seconds} s an image over as many that never wait: "
+            what += f"{place.embedders} cores embed; busiest is {made.bends}"
+            share = made.images_per_second * seconds / place.actors
+            name = f"P17-{place.actors}" + ("s" if seconds == SLOW_SECONDS else "")
+            rows.append({"id": name, "what": what, "value": share, "unit": "share", "n": 1, "verdict": "goal >= .9"})
+    rows += _ways(times)
+    for (size, images, tastes), case in zip(sizes(on_cards(times)), CASES, strict=True):
+        who = f"{case[1]} cores embed" if case[1] else "the rater embeds"
+        what = f"simulated, hours of {images:,} images of {tastes:,} tastes on {case[0]} cards, {who}: "
+        what += f"busiest is {size.bends}"
+        rows.append({"id": f"P18-{case[0]}-{case[1]}-{tastes}", "what": what, "value": size.hours, "unit": "h", "n": 1})
+    return rows
+
+
+def _ways(times: ServiceTimes) -> list[dict[str, Any]]:
+    """Returns what steps that grow, embedding elsewhere, and knowing meanwhile do for 64 cards: over 64 times one."""
+    rows = []
+    for seconds in (GPU_SECONDS, 0.5, SLOW_SECONDS):
+        cards = on_cards(times, seconds)
+        enough = math.ceil(SPARE * 64 * times.embed / seconds)
+        ways = {
+            "steps of 64, the rater embeds": Layout(64, 8, 0, 64, meanwhile=False),
+            "steps of 64, actors embed": Layout(64, 8, enough, 64, meanwhile=False),
+            "steps that grow": Layout(64, 8, enough, 64 * 64, meanwhile=False),
+            "steps that grow, known meanwhile": Layout(64, 8, enough, 64 * 64),
+        }
+        (one,) = first_bend(cards, [layout(1, 1)])
+        for number, (way, made) in enumerate(zip(ways, first_bend(cards, list(ways.values())), strict=True)):
+            what = f"simulated, 64 cards at {seconds} s an image over 64 times one: {way}"
+            value = made.images_per_second / one.images_per_second / 64
+            rows.append({"id": f"P17w-{seconds:g}-{number}", "what": what, "value": value, "unit": "share", "n": 1})
     return rows
 
 

@@ -69,7 +69,7 @@ class Generator(generator_pb2_grpc.GeneratorServiceServicer):
 
     def ListBaseModels(self, request, context):
         models = [generator_pb2.BaseModel(id=name) for name in ("redder", "starter")]
-        return generator_pb2.ListBaseModelsResponse(base_models=models)
+        return generator_pb2.ListBaseModelsResponse(base_models=models, places=int(os.environ.get("PLACES", "1")))
 
     def InspectModel(self, request, context):
         if (self.home / "no-few-step").exists():

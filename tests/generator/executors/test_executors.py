@@ -88,6 +88,7 @@ def test_every_image_comes_once_and_is_stored(executor: Executor, store: Artifac
 def test_both_make_the_same_images(generator: Generator, on_ray: Executor) -> None:
     request = asked_for(4, 100, unit="u")
     assert digests(on_ray, request) == digests(generator, request)
+    assert (on_ray.places, generator.places) == (2, 1), "so many draw at the same time"
 
 
 @pytest.mark.chaos

@@ -53,11 +53,17 @@ class RayExecutor:
     ) -> None:
         self._generator, self._settings, self._clock = generator, settings, clock
         self._cluster = ClusterConnection(settings, store, environment)
-        self._own, self._store, self._environment, self._gpus = own, store, environment, 0
+        self._own, self._store, self._environment = own, store, environment
+        self._gpus, self._count = 0, 0
         self._starting, self._requests = threading.Lock(), 0
         self._actors = self._start()
         self.lost, self.redone = 0, 0
         """How often an actor was lost, and the batches that went back to the queue because of it: two each at most."""
+
+    @property
+    def places(self) -> int:
+        """How many actors draw at the same time, as many as were started last."""
+        return max(1, self._count)
 
     def generate(self, request: Request, stopped: Callable[[], bool]) -> Iterator[Finished]:
         """Makes the images of a request and yields each once its batch is done, in any order; without previews.
@@ -139,6 +145,7 @@ class RayExecutor:
         """Starts the actors, which are away until they have answered: some may wait for what others hold."""
         self._gpus = max(self._gpus, self._cluster.gpus())
         handles = _start(self._cluster, self._settings, self._own, self._store, self._gpus)
+        self._count = len(handles)
         return [Actor(handle, away_since=self._clock()) for handle in handles]
 
     def _end(self) -> None:

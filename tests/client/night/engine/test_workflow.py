@@ -112,6 +112,16 @@ def test_a_night_makes_judges_and_serves_units(unbroken):
     }
 
 
+def test_three_that_draw_at_once_get_three_times_as_many_and_make_the_same_night(bench, unbroken):
+    home = bench.home("places")
+    code, result, err = bench.konomi(home, *bench.start(home), PLACES="3")
+    assert code == 0, err
+    left = nights.left_behind(home, result["night"])
+    assert [name for name in left["steps"] if name.startswith("unit-1/generate")] == ["unit-1/generate-000"]
+    assert [name for name in unbroken.left["steps"] if name.startswith("unit-1/generate")][1:], "by eights else"
+    assert {**left, "steps": ()} == {**unbroken.left, "steps": ()}
+
+
 def test_the_same_night_in_another_home_makes_the_same_artifacts(bench, unbroken):
     home = bench.home("other")
     code, result, err = bench.konomi(home, *bench.start(home))

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 from konomi import errors
 from konomi.night import drafts
 from konomi.night.draws import Draw, Turn, UnitContext
-from konomi.night.gateway import messages
-from konomi.night.gateway.services import Beat, NightServices
+from konomi.night.gateway.drawing import Beat
+from konomi.night.gateway.services import NightServices
 from konomi.night.records.fit import Model
 from konomi.night.records.state import DraftRating, Images
 from konomi.night.settings import NightSettings
@@ -20,6 +20,7 @@ class Drafting(Protocol):
     gateway: NightServices
     settings: NightSettings
     beat: Beat
+    places: int
 
     def turn(self, context: UnitContext, **fields: Any) -> Turn:
         """Returns the turn of the loop as a system sees it."""
@@ -84,10 +85,10 @@ def draw_again(
     digests = [""] * len(chosen)
     for model, group in _groups(chosen, served):
         draws, names = [chosen[n] for n in group], [drafted[n] for n in group]
-        made = steps.gateway.generate(draws, model, steps.settings, steps.beat, drafts=names)
-        tokens = model.tokens if model else ()
-        images = [messages.image(digest, draw, tokens) for digest, draw in zip(made, draws, strict=True)]
-        refused += steps.gateway.add(images, model.model if model else "base")
+        made, not_taken = steps.gateway.generate_known(
+            draws, model, steps.settings, steps.beat, drafts=names, meanwhile=steps.places > 1
+        )
+        refused += not_taken
         for place, digest in zip(group, made, strict=True):
             digests[place] = digest
     return Images(digests=tuple(digests), refused=refused, images=len(digests), drafts=tuple(drafted))

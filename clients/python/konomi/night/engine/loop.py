@@ -29,6 +29,8 @@ from konomi.night.systems.base import Stage
 from konomi.night.systems.registry import stages
 
 R = TypeVar("R", bound=Record)
+MOST_IMAGES = 10_000
+"""Images of a request at the most."""
 
 
 class Runner(Protocol):
@@ -72,7 +74,7 @@ class NightLoop:
         self.stages = stages(request.system, self.settings.units)
         self.do = do
         self.publish = publish
-        self.drafts = False
+        self.drafts, self.chunk = False, self.settings.chunk
         self.served: Model = BASE
         self.state: NightState = fresh(request)
 
@@ -88,7 +90,8 @@ class NightLoop:
 
     def _run(self) -> None:
         plan = self.step("plan", Plan, self.steps.plan)
-        self.drafts = plan.drafts
+        self.drafts, self.steps.places = plan.drafts, plan.places
+        self.chunk = min(MOST_IMAGES, self.settings.chunk * plan.places)  # so that each place has as many to draw
         self.steps.keep_rater(plan.rater_version)
         self.state = self.state.changed(
             rater_version=plan.rater_version,
@@ -166,7 +169,7 @@ class NightLoop:
     def make(self, context: UnitContext, maker: Model | None, count: int) -> list[str]:
         """Makes the images of a unit's pool, chunk by chunk, and returns their digests."""
         digests: list[str] = []
-        for number, (first, last) in enumerate(_chunks(count, self.settings.chunk)):
+        for number, (first, last) in enumerate(_chunks(count, self.chunk)):
             name = f"unit-{context.unit}/generate-{number:03d}"
             made = self.step(name, Images, self.steps.generate, context, maker, first, last, images=last - first)
             self.note(context.unit, refused=self.state.unit(context.unit).refused + made.refused)
@@ -175,7 +178,7 @@ class NightLoop:
 
     def draft(self, context: UnitContext, maker: Model | None, count: int) -> float:
         """Makes drafts of a unit's pool, draws the best again in full, and returns the selection pressure of that."""
-        unit, chunk, drafted = context.unit, self.settings.chunk, list[str]()
+        unit, chunk, drafted = context.unit, self.chunk, list[str]()
         for number, (first, last) in enumerate(_chunks(count, chunk)):
             name = f"unit-{unit}/draft-{number:03d}"
             drafted += self.step(
@@ -193,7 +196,7 @@ class NightLoop:
 
     def make_base(self, context: UnitContext, made: int, count: int) -> None:
         """Makes so many images of the base model after those that were made, chunk by chunk."""
-        for start, end in _chunks(count, self.settings.chunk):
+        for start, end in _chunks(count, self.chunk):
             first, last = made + start, made + end
             name = f"unit-{context.unit}/generate-base-{first:03d}"
             drawn = self.step(name, Images, self.steps.generate_base, context, first, last, images=last - first)
@@ -223,7 +226,7 @@ class NightLoop:
     def evaluate(self, model: Model) -> None:
         """Makes and scores the evaluation images of a unit that has a record."""
         unit, digests = model.unit, list[str]()
-        for number, (first, last) in enumerate(_chunks(self.settings.evaluation_images, self.settings.chunk)):
+        for number, (first, last) in enumerate(_chunks(self.settings.evaluation_images, self.chunk)):
             maker = model if unit else None
             name = f"unit-{unit}/evaluate-{number:03d}"
             digests += self.step(name, Images, self.steps.evaluate, maker, first, last, images=last - first).digests

@@ -17,7 +17,8 @@ from konomi import errors
 from konomi.i18n.catalogue import N_, text
 from konomi.night import budgets
 from konomi.night.engine.feasibility import check_settings, check_taste
-from konomi.night.gateway.services import NightServices, Source
+from konomi.night.gateway.drawing import Source
+from konomi.night.gateway.services import NightServices
 from konomi.night.guards import GuardSettings
 from konomi.night.records.request import NightRequest
 from konomi.night.records.store import NightStore

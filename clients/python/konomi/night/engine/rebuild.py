@@ -14,7 +14,8 @@ from konomi.errors import KonomiError
 from konomi.night.budgets import Envelope
 from konomi.night.engine.loop import NightLoop, fresh
 from konomi.night.engine.steps import NightSteps
-from konomi.night.gateway.services import NightServices, Source
+from konomi.night.gateway.drawing import Source
+from konomi.night.gateway.services import NightServices
 from konomi.night.records.journal import Occurrences, StepJournal
 from konomi.night.records.sealed import Json
 from konomi.night.records.state import NightState, StateName

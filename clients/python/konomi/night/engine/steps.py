@@ -3,17 +3,18 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 from konomi import files
 from konomi.night import guards
 from konomi.night import metrics as intervals
-from konomi.night.draws import Turn, UnitContext, base_draws, evaluation_draws, image_seed
+from konomi.night.draws import Draw, Turn, UnitContext, base_draws, evaluation_draws, image_seed
 from konomi.night.engine import drafting
 from konomi.night.engine.feasibility import check_rater
 from konomi.night.gateway import measures as unit_measures
-from konomi.night.gateway import messages
-from konomi.night.gateway.services import SCORE_BATCH, Beat, Elites, NightServices, TrainingRun
+from konomi.night.gateway.drawing import Beat
+from konomi.night.gateway.services import SCORE_BATCH, Elites, NightServices, TrainingRun
 from konomi.night.metrics import UnitNumbers
 from konomi.night.records import request as lineage
 from konomi.night.records.fit import Fit, Model
@@ -73,7 +74,7 @@ class NightSteps:
         settings = registry.night_settings()
         self.settings = settings(**settings.completed(request.settings))
         self.guards = guards.GuardSettings(**request.guards)
-        self.beat = beat
+        self.beat, self.places = beat, 1
 
     def keep_rater(self, version: str) -> None:
         """Lets one rater version score the whole night, whichever becomes active meanwhile."""
@@ -104,6 +105,8 @@ class NightSteps:
             rater=self.gateway.rater(),
             audits=tuple(self.audits(state.rater_version)),
         )
+        if (places := self.gateway.places()) > 1:
+            plan = plan.changed(places=places)
         return plan.changed(drafts=True) if drafting.drafts_wanted(self.gateway, self.settings) else plan
 
     def observe(self, cells: int) -> Elites:
@@ -122,15 +125,14 @@ class NightSteps:
         turn = self.turn(context, served_is_base=served is None)
         chunk = registry.find(context.system).draws(turn)[first:last]
         made, refused = list[str](), 0
-        for origin, model in (("served", served), ("base", None)):
-            for rare in (False, True):
-                draws = [draw for draw in chunk if (draw.origin, draw.rare) == (origin, rare)]
-                digests = self.gateway.generate(draws, model, self.settings, self.beat)
-                tokens = model.tokens if model else ()
-                images = [messages.image(digest, draw, tokens) for digest, draw in zip(digests, draws, strict=True)]
-                refused += self.gateway.add(images, model.model if model else "base") if images else 0
-                made += digests
+        for (origin, _), draws in groupby(chunk, key=lambda draw: (draw.origin, draw.rare)):
+            digests, not_taken = self._known(list(draws), served if origin == "served" else None)
+            made, refused = made + digests, refused + not_taken
         return Images(digests=tuple(made), refused=refused, images=len(made))
+
+    def _known(self, draws: Sequence[Draw], model: Model | None) -> tuple[list[str], int]:
+        """Draws images and makes them known, at the same time where others than this machine draw."""
+        return self.gateway.generate_known(draws, model, self.settings, self.beat, meanwhile=self.places > 1)
 
     def draft(self, context: UnitContext, served: Model | None, first: int, last: int) -> Images:
         """Makes drafts of a unit's pool, which are only rated."""
@@ -191,9 +193,7 @@ class NightSteps:
     def generate_base(self, context: UnitContext, first: int, last: int) -> Images:
         """Makes images `first` to `last` - 1 of the base model's own, for its share of a unit's training set."""
         draws = base_draws(self.request.seed, context.unit, self.request.prompts, first, last)
-        digests = self.gateway.generate(draws, None, self.settings, self.beat)
-        images = [messages.image(digest, draw) for digest, draw in zip(digests, draws, strict=True)]
-        refused = self.gateway.add(images, "base")
+        digests, refused = self._known(draws, None)
         return Images(digests=tuple(digests), refused=refused, images=len(digests))
 
     def train(self, context: UnitContext, parent: Model | None, chosen: Selection) -> Fit:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from konomi.night import metrics
 from konomi.night.draws import Draw, image_seed, shuffled
+from konomi.night.gateway.drawing import Beat
 from konomi.night.gateway.measures import graded_of
-from konomi.night.gateway.services import Beat, NightServices
+from konomi.night.gateway.services import NightServices
 from konomi.night.guards import LIKE
 from konomi.night.records import trial as records
 from konomi.night.records.request import NightRequest

@@ -13,8 +13,9 @@ from konomi.errors import FailedPrecondition, InvalidArgument, NotFound, Unavail
 from konomi.i18n.catalogue import text, translatable
 from konomi.night.draws import ConceptToken
 from konomi.night.gateway import manifests, messages
+from konomi.night.gateway.drawing import Beat
 from konomi.night.gateway.manifests import Item
-from konomi.night.gateway.services import Beat, NightServices, TrainingRun
+from konomi.night.gateway.services import NightServices, TrainingRun
 from konomi.night.records.fit import Fit
 from konomi.night.settings import NightSettings
 from konomi.v1 import trainer_pb2 as trainer

@@ -3,30 +3,22 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass
-from typing import Any, Protocol, TypedDict
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
-from konomi import errors, files
-from konomi.client import Client, paging
+from konomi import errors
+from konomi.client import paging
 from konomi.client.refusals import told
 from konomi.i18n.catalogue import text, translatable
-from konomi.night.draws import Draw, plain
+from konomi.night.draws import plain
 from konomi.night.gateway import manifests, measures, messages
+from konomi.night.gateway.drawing import Beat, Drawing
 from konomi.night.gateway.messages import ImageScore
 from konomi.night.records.fit import Fit, Model
 from konomi.night.records.state import RaterReport, Selection
-from konomi.night.settings import NightSettings
 from konomi.taste import consents
 from konomi.taste.rater_summary import alarm_log
 from konomi.v1 import generator_pb2, rater_pb2, trainer_pb2
-
-
-class Beat(Protocol):
-    """Called as work advances."""
-
-    def __call__(self, name: str, done: int, total: int, made: str = "") -> None:
-        """Takes the phase, how much of it is done, and the digest of the image that was made, where one was."""
-
 
 SCORE_BATCH = 256
 """Images one ScoreImages call takes."""
@@ -36,14 +28,6 @@ PAGE = 1000
 
 LOST_VERSION = ("EMBEDDER_CHANGED", "RATER_VERSION_NOT_FOUND", "HEAD_MISSING")
 """Why a rater version that was once active can score no more."""
-
-
-class Source(Protocol):
-    """Whatever holds the client of now; it changes when the services come back at other addresses."""
-
-    @property
-    def client(self) -> Client:
-        """The client."""
 
 
 @dataclass(frozen=True)
@@ -88,21 +72,11 @@ class Elites(messages.Discovery):
     vendi: float
 
 
-class NightServices:
+class NightServices(Drawing):
     """The services as one taste's night uses them."""
 
-    def __init__(self, source: Source, taste: str, night: str = "") -> None:
-        self.source = source
-        self.taste = taste
-        self.night = night
-        self.version = ""
-        """Rater version that scores and chooses; "" means whichever is active."""
-        self._guided: dict[str, bool] = {}
-
-    @property
-    def client(self) -> Client:
-        """The client of now."""
-        return self.source.client
+    version = ""
+    """Rater version that scores and chooses; "" means whichever is active."""
 
     def state(self) -> messages.TasteState:
         """Returns what the taste has now."""
@@ -219,87 +193,6 @@ class NightServices:
             return base.draft
         message = "The generator draws no drafts here; set draft to off in the [night] table of konomi.toml."
         return generator_pb2.DraftSettings(missing=translatable(message))
-
-    def generate(
-        self,
-        draws: Sequence[Draw],
-        model: Model | None,
-        settings: NightSettings,
-        beat: Beat,
-        *,
-        draft: bool = False,
-        drafts: Sequence[str] = (),
-    ) -> list[str]:
-        """Makes one image per draw and returns their digests in order.
-
-        Args:
-            draws: what to make; all with the same `rare`, which holds for a whole request.
-            model: the model that makes them; None for the base model.
-            settings: base model, adapter scale, sampling steps and guidance are read.
-            beat: called after every image.
-            draft: make drafts, by what the base model's few-step adapter wants of steps and guidance.
-            drafts: the drafts these are drawn again from, one a draw; none where they are drawn for the first time.
-        """
-        if not draws:
-            return []
-        request = self._request(draws, model, settings, drafts)
-        if draft:
-            request.draft = True
-            request.guide_from_base, request.steps = False, 0
-            request.ClearField("guidance_scale")
-            request.request_id = files.derived_id(request.request_id, "draft")
-        digests = [""] * len(draws)
-        for done, image in enumerate(self.client.generator.generate_images(request), start=1):
-            if image.HasField("error"):
-                raise errors.from_item(image.error.code, image.error.reason, image.error.message)
-            digests[image.index] = image.artifact.digest
-            beat("generate", done, len(draws), image.artifact.digest)
-        if not all(digests):
-            missing = digests.count("")
-            message = "The generator ended its stream {missing} images short; the step is tried again."
-            raise errors.Unavailable(translatable(message, missing=missing))
-        return digests
-
-    def _request(
-        self, draws: Sequence[Draw], model: Model | None, settings: NightSettings, drafts: Sequence[str]
-    ) -> generator_pb2.GenerateImagesRequest:
-        """Returns what the generator is asked for, drawn in full."""
-        maker, tokens = model.model if model else "base", model.tokens if model else ()
-        again = drafts or [""] * len(draws)
-        request = generator_pb2.GenerateImagesRequest(
-            base_model=settings.base_model,
-            images=[messages.image_request(one, tokens, draft) for one, draft in zip(draws, again, strict=True)],
-            steps=settings.sampling_steps,
-            unit=maker,
-            night=self.night,
-            request_id=files.derived_id(self.night, maker, *astuple(draws[0])),
-        )
-        if settings.guidance_scale:
-            request.guidance_scale = settings.guidance_scale
-        if draws[0].rare:
-            request.condition_annealing.SetInParent()
-        if model:
-            request.adapters.add(digest=model.adapter, scale=settings.adapter_scale)
-            request.guide_from_base = settings.guide_from_base and self._has_unconditional_half(settings.base_model)
-        return request
-
-    def _has_unconditional_half(self, base_model: str) -> bool:
-        if base_model not in self._guided:
-            self._guided[base_model] = not self.client.generator.inspect_model(id=base_model).unguided
-        return self._guided[base_model]
-
-    def add(self, images: Sequence[rater_pb2.Image], unit: str) -> int:
-        """Makes images known to the taste and returns how many were refused; adding twice changes nothing.
-
-        Args:
-            images: digest, prompt, seed and, where it has some, parents and parameters of each.
-            unit: "base" or a model id.
-        """
-        own = rater_pb2.Image(source=rater_pb2.SOURCE_SELF, unit=unit, night=self.night)
-        for image in images:
-            image.MergeFrom(own)
-        requests = [rater_pb2.AddImagesRequest(taste=self.taste, image=image) for image in images]
-        return sum(reply.HasField("error") for reply in self.client.rater.add_images.exchange(requests))
 
     def score(self, digests: Sequence[str]) -> list[ImageScore]:
         """Returns the score of each image."""

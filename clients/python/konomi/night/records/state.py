@@ -131,6 +131,7 @@ class Plan(Record):
         first: number of the first unit it makes.
         withdrawn: ids of models trained on images revoked since.
         drafts: whether pools are drawn as drafts first.
+        places: how many drew at the same time when it began; as many times `chunk` images make a step.
         before: the unit in use so far, where the night cannot begin from it: it is of another base model.
     """
 
@@ -142,6 +143,7 @@ class Plan(Record):
     rater: RaterReport | None = None
     audits: tuple[Audit, ...] = ()
     drafts: bool = False
+    places: int = 1
 
 
 class Images(Record):

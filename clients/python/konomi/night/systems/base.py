@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeVar
 
 from konomi.night.alarms import Alarm, Ended
 from konomi.night.draws import Draw, Turn, UnitContext
-from konomi.night.gateway.services import Beat, Elites, NightServices, TrainingRun
+from konomi.night.gateway.drawing import Beat
+from konomi.night.gateway.services import Elites, NightServices, TrainingRun
 from konomi.night.records.fit import Fit, Model
 from konomi.night.records.record import Record
 from konomi.night.records.request import NightRequest
