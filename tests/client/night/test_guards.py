@@ -259,3 +259,33 @@ def test_a_unit_is_compared_by_what_was_graded_where_that_was_measured():
     assert numbers.ssr_gain_low == pytest.approx(0.2 - (2 * 0.05**2) ** 0.5)
     unmeasured = made.changed(scores=Scores(**better))
     assert compare(unmeasured, base, base).ssr_gain_low is None
+
+
+def test_what_image_and_rival_owe_to_their_prompt_makes_no_gain_unsure():
+    """A night of a simulated person kept its base model at gains of .02, since prompts differ by more than that."""
+    prompts = [0.02 + 0.9 * (n % 2) for n in range(128)]
+    gains = [0.02 + 0.03 * (-1) ** (n // 2) for n in range(128)]
+    ours = [before + gain for before, gain in zip(prompts, gains, strict=True)]
+    graded = Measures(graded=GradedLikeness(graded_n=50, liked_n=20, near_liked=0.95))
+
+    def record(unit: int, each: list[float], *, kept: bool = True) -> UnitRecord:
+        scores = Scores(n=128, p_ssr=metrics.mean(each), vendi=metrics.estimate(9, 8, 10, 128), measures=graded)
+        return UnitRecord(
+            unit=unit, evaluation=(f"{unit}",), bounds=(float(unit),), scores=scores, p_ssrs=each if kept else ()
+        )
+
+    sure = compare(record(1, ours), record(0, prompts), record(0, prompts)).ssr_gain_low
+    assert sure == pytest.approx(metrics.mean(gains)["low"]) and sure > 0
+    for unit, base in ((record(1, ours, kept=False), record(0, prompts)), (record(1, ours), record(0, prompts[:64]))):
+        assert compare(unit, base, base).ssr_gain_low < 0, "scored by an earlier version: by the means alone"
+
+
+def test_units_that_are_no_better_are_surely_better_as_seldom_as_the_interval_says():
+    rng = random.Random(7)
+    found = 0
+    for _ in range(400):
+        prompts = [rng.betavariate(0.4, 2) for _ in range(128)]
+        redrawn = [min(1.0, max(0.0, before + rng.gauss(0, 0.1))) for before in prompts]
+        again = [min(1.0, max(0.0, before + rng.gauss(0, 0.1))) for before in prompts]
+        found += metrics.paired_gain(again, redrawn)["low"] > 0
+    assert found / 400 < 0.05, "2.5 % by the interval"

@@ -15,6 +15,13 @@ def test_wilson_of_nothing_and_of_half():
     assert half["high"] == pytest.approx(0.5962, abs=1e-4)
 
 
+def test_a_paired_gain_is_the_mean_of_what_each_pair_differs_by():
+    gain = metrics.paired_gain([0.5, 0.9, 0.1], [0.4, 0.8, 0.0])
+    assert gain["value"] == pytest.approx(0.1) and gain["low"] == pytest.approx(0.1) and gain["n"] == 3
+    with pytest.raises(ValueError):
+        metrics.paired_gain([1.0], [])
+
+
 def test_paired_wins_count_ties_half():
     assert metrics.paired_wins([1, 2, 3, 4], [0, 2, 4, 3])["value"] == pytest.approx(0.625)
     with pytest.raises(ValueError, match="shorter"):

@@ -53,6 +53,14 @@ def paired_wins(candidate: Sequence[float], rival: Sequence[float]) -> Estimate:
     return share(wins, len(pairs))
 
 
+def paired_gain(candidate: Sequence[float], rival: Sequence[float]) -> Estimate:
+    """Returns the mean of what the candidate has more than its rival; pairs stand at equal positions.
+
+    What both owe to their prompt and seed cancels, so the interval is narrower than that of `difference`.
+    """
+    return mean([a - b for a, b in zip(candidate, rival, strict=True)])
+
+
 def from_groups(whole: float, groups: Sequence[float], n: int) -> Estimate:
     """Returns a figure of the whole whose interval comes from the spread of the same figure over disjoint groups."""
     degrees = len(groups) - 1

@@ -234,12 +234,13 @@ class NightLoop:
         reference = list(base.evaluation) if base.scores is not None else []
         manifest = record.selection.manifest if record.selection is not None else model.manifest
         scores = self.step(f"unit-{unit}/score", Scores, self.steps.score, digests, reference, manifest)
-        kept = scores.model_fields_set - {"bounds"}
+        kept = scores.model_fields_set - {"bounds", "p_ssrs"}
         self.note(
             unit,
             scores=Scores(**{name: getattr(scores, name) for name in kept}),
             evaluation=tuple(digests),
             bounds=scores.bounds,
+            p_ssrs=scores.p_ssrs,
         )
 
     def judge(self, unit: int, stage: Stage, reached: Alarm | None = None) -> None:

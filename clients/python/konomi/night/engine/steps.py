@@ -273,6 +273,7 @@ class NightSteps:
             novelty=intervals.mean([score.novelty for score in numbers]),
             measures=unit_measures.measure(client, taste, digests, reference, sources) if finite else Measures(),
             bounds=tuple(round(score.lower_bound, 6) if finite else 0.0 for score in scores),
+            p_ssrs=tuple(round(score.p_ssr, 6) for score in numbers),
             **self._intact(digests),
         )
 
@@ -345,7 +346,7 @@ def compare(candidate: UnitRecord, parent: UnitRecord, base: UnitRecord | None) 
     gap, guarded = 0.0, dict[str, float]()
     if base is not None and base.scores is not None:
         gap = (scores.doubt - base.scores.doubt) / max(base.scores.spread, 1e-9)
-        guarded = unit_measures.guarded(scores.measures) | _liked(scores, base.scores)
+        guarded = unit_measures.guarded(scores.measures) | _liked(candidate, base)
     if scores.intact:
         low, high = scores.intact["low"], scores.intact["high"]
         guarded |= {"intact": scores.intact["value"], "intact_low": low, "intact_high": high}
@@ -366,11 +367,15 @@ def compare(candidate: UnitRecord, parent: UnitRecord, base: UnitRecord | None) 
     )
 
 
-def _liked(scores: Scores, base: Scores) -> dict[str, float]:
+def _liked(candidate: UnitRecord, base: UnitRecord) -> dict[str, float]:
     """Returns the fields of UnitNumbers that say whether a unit is surely liked; none where nobody measured them."""
-    graded = scores.measures.graded
-    if graded is None or not (scores.p_ssr and base.p_ssr):
+    scores, before = candidate.scores, base.scores
+    graded = scores.measures.graded if scores is not None else None
+    if scores is None or before is None or graded is None or not (scores.p_ssr and before.p_ssr):
         return {}
     near = intervals.share(graded.near_liked * scores.n, scores.n)
-    gain = intervals.difference(scores.p_ssr, base.p_ssr)
+    if len(candidate.p_ssrs) == len(base.p_ssrs) > 0:
+        gain = intervals.paired_gain(candidate.p_ssrs, base.p_ssrs)
+    else:  # one of them was scored by an earlier version, which recorded the mean alone
+        gain = intervals.difference(scores.p_ssr, before.p_ssr)
     return {"ssr_gain_low": gain["low"], "near_liked": near["value"], "near_liked_high": near["high"]}

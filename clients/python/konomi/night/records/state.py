@@ -300,6 +300,7 @@ class Scores(Record):
         vendi: Vendi score; `vendi_quarter` its mean over disjoint quarters.
         intact: share that is not broken, where a reader of that was at hand.
         bounds: the lower bound of every image, for paired comparisons; not kept with a unit.
+        p_ssrs: the probability of SSR or better of every image, likewise; none in a night begun by an earlier version.
     """
 
     n: int = 0
@@ -319,6 +320,7 @@ class Scores(Record):
     intact: Estimate | None = None
     measures: Measures = Field(default_factory=Measures)
     bounds: tuple[float, ...] = ()
+    p_ssrs: tuple[float, ...] = ()
 
 
 class Judgement(Record):
@@ -345,6 +347,7 @@ class UnitRecord(Record):
         decision: "start", "promote", "keep" or "halt"; "" while it is under way.
         evaluation: digests of its evaluation images.
         bounds: lower bounds of these; held while the night runs, not recorded.
+        p_ssrs: their probabilities of SSR or better, likewise.
         drafts: drafts of its pool; 0 where all of it was drawn in full.
         draft_nats: selection pressure of the choice among them, part of the selection's.
         compared: what the guards compare by; held while the night runs, recorded as `numbers` once it is judged.
@@ -376,6 +379,7 @@ class UnitRecord(Record):
     drafts: int = 0
     draft_nats: float = 0.0
     bounds: tuple[float, ...] = Field((), exclude=True)
+    p_ssrs: tuple[float, ...] = Field((), exclude=True)
     compared: UnitNumbers | None = Field(None, exclude=True)
 
     @property
