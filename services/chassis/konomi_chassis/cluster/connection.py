@@ -57,11 +57,12 @@ class ClusterConnection:
     ) -> None:
         self.lost, self._users, self._lock = False, 0, threading.Lock()
         self._watch: HeadWatch | None = None
-        self._joined = _join(settings.address)
+        self._joined, self._head, self._had = _join(settings.address), "", dict[str, float]()
         if self._joined:
-            head = ray.get_runtime_context().gcs_address
-            self._watch = HeadWatch(partial(_check_listens, head, HEAD_LOOK_SECONDS), self._lose, head_seconds)
+            self._head = str(ray.get_runtime_context().gcs_address)
+            self._watch = HeadWatch(partial(_check_listens, self._head, HEAD_LOOK_SECONDS), self._lose, head_seconds)
         try:
+            self._had = self._told(ray.cluster_resources) if self._joined else {}
             nodes = [node["NodeManagerAddress"] for node in self._told(ray.nodes) if node["Alive"]]
             check_exposure(nodes, environment)
             check_common_store(nodes, is_local=not store.url or store.url.startswith("file:"))
@@ -98,16 +99,28 @@ class ClusterConnection:
             raise head_away()
 
     def end(self, actor: Any) -> None:
-        """Ends an actor; where the head is lost it ends with its machine's part of the cluster."""
+        """Ends an actor; where the head is away it ends when its last handle goes, or with its machine."""
         with suppress(Unavailable):
-            self.check_head()
-            self._told(partial(ray.kill, actor))
+            if self._is_there():
+                self._told(partial(ray.kill, actor))
+
+    def _is_there(self) -> bool:
+        """Says whether the head listens at this moment.
+
+        What it is asked when it does not, Ray asks again and again, for days; and where another head comes to the same
+        address meanwhile, that ends the whole process.
+        """
+        try:
+            _check_listens(self._head, HEAD_LOOK_SECONDS)
+        except OSError:
+            return False
+        return True
 
     def _told(self, question: Callable[[], T]) -> T:
-        """Returns what Ray answers to a question for the head: where that is gone Ray itself waits without an end.
+        """Returns what Ray answers to a question for the head, which may die before it answers.
 
         Raises:
-            Unavailable: the head stayed away (reason CLUSTER_AWAY).
+            Unavailable: it stayed away (reason CLUSTER_AWAY).
         """
         told: Future[T] = Future()
         threading.Thread(target=_settle, args=(told, question), name="head question", daemon=True).start()
@@ -124,20 +137,26 @@ class ClusterConnection:
             self.close()
 
     def gpus(self) -> int:
-        """Returns how many GPUs the cluster has by now.
+        """Returns how many GPUs the cluster has by now, or had while its head was there.
 
         Raises:
-            Unavailable: its head stayed away (reason CLUSTER_AWAY).
+            Unavailable: the head stayed away (reason CLUSTER_AWAY).
         """
-        return int(self._told(ray.cluster_resources).get("GPU", 0))
+        return int(self._resources().get("GPU", 0))
 
     def cores(self) -> int:
-        """Returns how many cores the cluster has by now, 1 at least.
+        """Returns how many cores the cluster has by now, or had while its head was there; 1 at least.
 
         Raises:
-            Unavailable: its head stayed away (reason CLUSTER_AWAY).
+            Unavailable: the head stayed away (reason CLUSTER_AWAY).
         """
-        return max(1, int(self._told(ray.cluster_resources).get("CPU", 1)))
+        return max(1, int(self._resources().get("CPU", 1)))
+
+    def _resources(self) -> Mapping[str, float]:
+        self.check_head()
+        if self._is_there():
+            self._had = self._told(ray.cluster_resources)
+        return self._had
 
     def close(self) -> None:
         """Leaves the cluster, where it was this connection that joined it."""
