@@ -69,7 +69,8 @@ class RayExecutor:
         """
         _, digest = self._generator.model(request.base_model)
         with self._at_work() as (cluster, actors):
-            batches = split(request, len(actors), self._settings.batch_images)
+            kept = request.batch_size or self._own.image_batch or 1  # 0: each actor chooses, by model and size
+            batches = split(request, len(actors), self._settings.batch_images, kept)
             began, patience = self._clock(), self._settings.patience_seconds
             spread = BatchSpread(actors, batches, _work(digest), patience, self._clock, cluster.check_head)
             try:
