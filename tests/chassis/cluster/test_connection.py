@@ -1,4 +1,4 @@
-"""A head that went away is asked nothing, and whoever had asked it already waits no longer than until it is given up."""
+"""A head that went away is asked nothing, and who had asked it already waits no longer than until it is given up."""
 
 import socket
 import threading

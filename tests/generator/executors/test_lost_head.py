@@ -14,8 +14,9 @@ IMAGES = 400
 @pytest.mark.timeout(400)
 def test_a_service_outlives_the_head_and_goes_on_with_the_next_one(settings: GeneratorSettings) -> None:
     port = free_port()
-    driver = ["tests.generator.executors.headless_driver", str(settings.home), f"{ADDRESS}:{port}"]
-    with ray_place(2, gcs_server_port=port) as place, own_process([*driver, str(settings.single_file_configs)]) as process:
+    arguments = [str(settings.home), f"{ADDRESS}:{port}", str(settings.single_file_configs)]
+    driver = ["tests.generator.executors.headless_driver", *arguments]
+    with ray_place(2, gcs_server_port=port) as place, own_process(driver) as process:
         assert process.stdin is not None
 
         def ask() -> None:

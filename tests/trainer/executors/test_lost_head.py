@@ -39,26 +39,29 @@ def test_a_run_outlives_the_head_that_trained_it_and_goes_on_from_its_checkpoint
     """The head is the machine that trains, too, as where a person has one machine with cards."""
     port, bench = free_port(), Bench(home)
     settings = on_cluster(port, train_executor="ray")
-    with ray_place(0, gcs_server_port=port, num_cpus=1) as place, served("trainer", home, settings) as (process, where):
-        with connect(where, home=home) as bench.client:
-            request, files = asked(bench), SharedRunFiles(home, bench.store)
-            name = ask(bench.client, request)
-            run = name.removeprefix("trainingRuns/")
-            noted(files, run)
-            kill_head(place)
-            failed = bench.finish(name)
-            assert (failed.state, failed.error.reason) == (pb.TRAINING_STATE_FAILED, "CLUSTER_AWAY"), failed
-            assert "The head of the Ray cluster is away. Start it with `ray start --head`" in failed.error.message
-            again = bench.finish(ask(bench.client, request))
-            assert again.error.reason == "CLUSTER_AWAY" and process.poll() is None, "not back yet"
-            place.cluster.shutdown()
-            kept = noted(files, run)[-1].step
-            assert kept < 60, "it was killed in the middle"
-            with ray_place(0, gcs_server_port=port, num_cpus=1):
-                assert ask(bench.client, request) == name
-                watched = list(bench.client.trainer.watch_training_run(name=name))
-                steps = {state.step for state in watched if state.phase == "training"}
-                assert min(steps) >= kept, "it goes on from what was noted"
-                assert made(bench, name) == expected
-                process.terminate()
-                assert process.wait(120) == 0
+    with (
+        ray_place(0, gcs_server_port=port, num_cpus=1) as place,
+        served("trainer", home, settings) as (process, where),
+        connect(where, home=home) as bench.client,
+    ):
+        request, files = asked(bench), SharedRunFiles(home, bench.store)
+        name = ask(bench.client, request)
+        run = name.removeprefix("trainingRuns/")
+        noted(files, run)
+        kill_head(place)
+        failed = bench.finish(name)
+        assert (failed.state, failed.error.reason) == (pb.TRAINING_STATE_FAILED, "CLUSTER_AWAY"), failed
+        assert "The head of the Ray cluster is away. Start it with `ray start --head`" in failed.error.message
+        again = bench.finish(ask(bench.client, request))
+        assert again.error.reason == "CLUSTER_AWAY" and process.poll() is None, "not back yet"
+        place.cluster.shutdown()
+        kept = noted(files, run)[-1].step
+        assert kept < 60, "it was killed in the middle"
+        with ray_place(0, gcs_server_port=port, num_cpus=1):
+            assert ask(bench.client, request) == name
+            watched = list(bench.client.trainer.watch_training_run(name=name))
+            steps = {state.step for state in watched if state.phase == "training"}
+            assert min(steps) >= kept, "it goes on from what was noted"
+            assert made(bench, name) == expected
+            process.terminate()
+            assert process.wait(120) == 0

@@ -33,7 +33,10 @@ def handlers_kept() -> Iterator[None]:
             _sigaction(number, action, None)
 
 
-def _sigaction(number: int, new: "ctypes.Array[ctypes.c_char] | None", old: "ctypes.Array[ctypes.c_char] | None") -> None:
+Action = ctypes.Array[ctypes.c_char]
+
+
+def _sigaction(number: int, new: Action | None, old: Action | None) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.sigaction(ctypes.c_int(number), new, old):
         raise OSError(ctypes.get_errno(), f"the action of signal {number} can be neither read nor set")
