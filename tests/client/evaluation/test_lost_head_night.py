@@ -72,7 +72,7 @@ def until(happened: Callable[[], bool], process: subprocess.Popen) -> None:
 
 def at_work(home: Path, step: str) -> bool:
     """Says whether some of a step of the newest night is done."""
-    for path in home.glob("nights/*/heartbeat.json"):
+    for path in home.glob("nights/*/progress.json"):
         beat = json.loads(path.read_text())
         return beat["step"] == step and beat["done"] > 0
     return False
@@ -80,9 +80,9 @@ def at_work(home: Path, step: str) -> bool:
 
 def test_a_night_outlives_the_head_and_goes_on_by_itself_or_when_it_is_asked_to(tmp_path: Path) -> None:
     home, alone = tmp_path / "ray", tmp_path / "local"
-    demo = konomi(home, "demo", "--seed", "1", "--units", "1", "--labels", "40", "--images", "24", "--json")
+    demo = konomi(home, "demo", "--seed", "1", "--labels", "40", "--images", "24", "--units", "1", "--home", str(home))
     assert said(demo)[0] == 0
-    for path in home.glob("nights/*/heartbeat.json"):
+    for path in home.glob("nights/*/progress.json"):
         path.unlink()
     shutil.copytree(home, alone)
     code, line, err = said(konomi(alone, *NIGHT))
