@@ -27,9 +27,9 @@ SMALL = {
     "KONOMI_NIGHT_IMAGES": "24",
     "KONOMI_NIGHT_EVALUATION_IMAGES": "16",
     "KONOMI_NIGHT_CHUNK": "8",
-    "KONOMI_NIGHT_STEPS": "200",
+    "KONOMI_NIGHT_STEPS": "60",
     "KONOMI_NIGHT_RESERVE_GIB": "0",
-    "KONOMI_NIGHT_AWAY_SECONDS": "150",
+    "KONOMI_NIGHT_AWAY_SECONDS": "90",
     "KONOMI_THREADS": "1",
     "LANG": "C.UTF-8",
 }
@@ -74,7 +74,7 @@ def at_work(home: Path, step: str) -> bool:
     """Says whether some of a step of the newest night is done."""
     for path in home.glob("nights/*/progress.json"):
         beat = json.loads(path.read_text())
-        return beat["step"] == step and beat["done"] > 0
+        return beat["step"].endswith(step) and beat["done"] > 0
     return False
 
 
@@ -91,7 +91,7 @@ def test_a_night_outlives_the_head_and_goes_on_by_itself_or_when_it_is_asked_to(
     settings, cores = on_cluster(port, **EVERYWHERE), {"gcs_server_port": port, "num_cpus": 2}
     with ray_place(0, **cores) as place:
         process = konomi(home, *NIGHT, code=ARMED, environment=settings)
-        until(lambda: at_work(home, "unit-1/generate-000"), process)
+        until(lambda: at_work(home, "/generate-000"), process)
         kill_head(place)
         place.cluster.shutdown()
         until(lambda: "CLUSTER_AWAY" in (home / "logs" / "generator.log").read_text(), process)
@@ -100,7 +100,7 @@ def test_a_night_outlives_the_head_and_goes_on_by_itself_or_when_it_is_asked_to(
         kill_head(place)
     code, _, err = said(process)
     assert code == 3 and "The head of the Ray cluster is away. Start it with `ray start --head`" in err, err
-    assert err.count("The night asks again every minute, for up to 3 minutes.") == 1, "said once, as it waits"
+    assert err.count("The night asks again every minute, for up to 2 minutes.") == 1, "said once, as it waits"
     state = json.loads((home / "nights" / night / "night.json").read_text())
     assert state["state"] == "interrupted" and "head of the Ray cluster is away" in json.dumps(state["reason"])
     begun = [name for _, name in ran(home)]
@@ -110,5 +110,6 @@ def test_a_night_outlives_the_head_and_goes_on_by_itself_or_when_it_is_asked_to(
         code, line, err = said(konomi(home, "night", "resume", "--json", code=ARMED, environment=settings))
         assert code == 0, err
     again = [name for _, name in ran(home)][len(begun) :]
-    assert set(begun) & set(again) == {"unit-1/train"}, "the step in flight, and no other"
+    (training,) = {name for name in begun if name.endswith("/train")}
+    assert set(begun) & set(again) == {training}, "the step in flight, and no other"
     assert made(home, json.loads(line)["night"]) == made(alone, night)
