@@ -49,12 +49,12 @@ def test_a_run_outlives_the_head_that_trained_it_and_goes_on_from_its_checkpoint
         run = name.removeprefix("trainingRuns/")
         noted(files, run)
         kill_head(place)
+        place.cluster.shutdown()  # so that the actor is lost at once, and the next one is to start without a head
         failed = bench.finish(name)
         assert (failed.state, failed.error.reason) == (pb.TRAINING_STATE_FAILED, "CLUSTER_AWAY"), failed
         assert "The head of the Ray cluster is away. Start it with `ray start --head`" in failed.error.message
         again = bench.finish(ask(bench.client, request))
         assert again.error.reason == "CLUSTER_AWAY" and process.poll() is None, "not back yet"
-        place.cluster.shutdown()
         kept = noted(files, run)[-1].step
         assert kept < 60, "it was killed in the middle"
         with ray_place(0, gcs_server_port=port, num_cpus=1):

@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -97,6 +98,18 @@ class ClusterConnection:
         """
         if self.lost:
             raise head_away()
+
+    def started(self, start: Callable[[], T]) -> T:
+        """Starts an actor once the head is there, which is told its class first and may come back in time.
+
+        Raises:
+            Unavailable: the head stayed away (reason CLUSTER_AWAY).
+        """
+        self.check_head()
+        while not self._is_there():
+            time.sleep(LOOK_SECONDS)
+            self.check_head()
+        return self._told(start)
 
     def end(self, actor: Any) -> None:
         """Ends an actor; where the head is away it ends when its last handle goes, or with its machine."""

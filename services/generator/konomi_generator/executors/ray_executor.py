@@ -203,4 +203,5 @@ def _start(
         scheduling_strategy="SPREAD",
     )(ImageWorker)
     settings_of_each = own.model_copy(update={"threads": threads}).model_dump_json()
-    return [actor.remote(settings_of_each, store.model_dump_json(), written(DRAWING)) for _ in range(count)]
+    given = (settings_of_each, store.model_dump_json(), written(DRAWING))
+    return [cluster.started(lambda: actor.remote(*given)) for _ in range(count)]

@@ -143,7 +143,8 @@ class RayEmbedding:
             max_concurrency=AT_ONCE,
             scheduling_strategy="SPREAD",
         )(EmbeddingWorker)
-        return actor.remote(own.model_dump_json(), self._store.model_dump_json(), decoders, written(EMBEDDING))
+        given = (own.model_dump_json(), self._store.model_dump_json(), decoders, written(EMBEDDING))
+        return cluster.started(lambda: actor.remote(*given))
 
 
 def _work(embedder: str, fingerprint: str, person: str) -> BatchWork[DigestBatch]:
