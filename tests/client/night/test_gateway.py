@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -13,11 +14,14 @@ from konomi.cli.models.compare import _Attached
 from konomi.client import Client
 from konomi.errors import PermissionDenied
 from konomi.night.draws import Draw
+from konomi.night.engine.patience import Patience
+from konomi.night.gateway import training
 from konomi.night.gateway.services import NightServices, TrainingRun
 from konomi.night.records.fit import Model
 from konomi.night.settings import NightSettings
-from konomi.v1 import generator_pb2, generator_pb2_grpc
+from konomi.v1 import artifact_pb2, generator_pb2, generator_pb2_grpc, trainer_pb2
 
+FAILED, SUCCEEDED = trainer_pb2.TRAINING_STATE_FAILED, trainer_pb2.TRAINING_STATE_SUCCEEDED
 RUN = TrainingRun("0" * 64, "starter", 1, "0190b2c4-0000-7000-8000-000000000001", "unit-1", (), "")
 
 
@@ -88,6 +92,64 @@ def test_any_other_failure_is_told(gateway_of, calls: list[str]) -> None:
     with pytest.raises(PermissionDenied):
         gateway_of(Releasing(calls, grpc.StatusCode.PERMISSION_DENIED)).train(RUN, {}, lambda *_beat: None, "lora")
     assert calls == ["release"]
+
+
+class Passing:
+    """A trainer whose run fails until it was asked for often enough; under one request id it repeats its answer."""
+
+    def __init__(self, code: int, reason: str, failures: int) -> None:
+        self.code, self.reason, self.failures, self.asked, self.state = code, reason, failures, {}, None
+
+    def create_training_run(self, request):
+        if request.request_id not in self.asked:
+            self.asked[request.request_id] = len(self.asked)
+            self.state = trainer_pb2.TRAINING_STATE_RUNNING
+        return trainer_pb2.TrainingRun(name="trainingRuns/r", state=trainer_pb2.TRAINING_STATE_QUEUED)
+
+    def get_training_run(self, name):
+        run = trainer_pb2.TrainingRun(name=name, state=self.state, model="models/m", step=5, total_steps=9)
+        if self.state == FAILED:
+            run.error.CopyFrom(artifact_pb2.ItemError(code=self.code, reason=self.reason, message="away"))
+        return run
+
+    def watch_training_run(self, name):
+        yield self.get_training_run(name)
+        self.state = FAILED if len(self.asked) <= self.failures else SUCCEEDED
+        yield self.get_training_run(name)
+
+    def ended(self) -> trainer_pb2.TrainingRun:
+        request = trainer_pb2.CreateTrainingRunRequest(request_id="0190b2c4-0000-7000-8000-000000000001")
+        return training.ended(SimpleNamespace(trainer=self), request, lambda *_beat: None)
+
+
+def test_a_run_that_its_machine_was_lost_to_is_asked_for_again_and_its_failure_is_no_end():
+    trainer = Passing(14, "CLUSTER_AWAY", failures=2)
+    with pytest.raises(errors.Unavailable, match="away") as caught:
+        trainer.ended()
+    assert caught.value.reason == "CLUSTER_AWAY" and len(trainer.asked) == 1
+    with pytest.raises(errors.Unavailable):
+        trainer.ended()
+    assert trainer.ended().state == SUCCEEDED and len(trainer.asked) == 3, "each time under a request id of its own"
+    assert trainer.ended().state == SUCCEEDED and len(trainer.asked) == 3, "and never where it has a model"
+
+
+def test_a_run_that_would_fail_again_is_at_its_end():
+    trainer = Passing(9, "LOSS_NOT_FINITE", failures=9)
+    assert [trainer.ended().error.reason for _ in range(2)] == ["LOSS_NOT_FINITE"] * 2 and len(trainer.asked) == 1
+
+
+def test_a_cluster_that_is_away_is_waited_for_by_the_clock_and_all_else_by_tries():
+    now = [0.0]
+    patience = Patience(NightSettings(away_seconds=150, attempts=3, backoff_seconds=1), lambda: now[0])
+    away, busy = errors.Unavailable("away", reason="CLUSTER_AWAY", retry_after=60.0), errors.Unavailable("busy")
+    pauses = []
+    while (pause := patience.pause(away)) is not None:
+        pauses.append(pause)
+        now[0] += pause + 5
+    assert pauses == [60.0, 60.0, 20.0], "and a last time when the time is over"
+    patience = Patience(NightSettings(away_seconds=150, attempts=3, backoff_seconds=1), lambda: now[0])
+    assert [patience.pause(one) for one in (busy, away, busy, away, busy)] == [1.0, 60.0, 2.0, 60.0, None]
+    assert Patience(NightSettings(away_seconds=0), lambda: 0.0).pause(away) is None
 
 
 class Drawing(generator_pb2_grpc.GeneratorServiceServicer):

@@ -26,6 +26,7 @@ def test_a_night_has_the_settings_every_version_recorded_and_no_more():
     younger = settings.younger_defaults().keys() | settings.all_unrecorded().keys()
     assert known - younger == json.loads(request)["settings"].keys()
     younger = {"contrast_beta": 0.0, "draft": "off", "golden_avoids": False, "method": "lora", "redrawn_share": 0.25}
+    younger["away_seconds"] = 1800.0
     assert settings.younger_defaults() == younger
     completed = settings.completed(json.loads(request)["settings"])
     assert (completed["precision"], completed["golden_probes"]) == ("fp32", 0), "it began so"

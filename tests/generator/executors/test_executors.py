@@ -5,6 +5,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -274,6 +275,41 @@ def test_a_request_is_split_so_that_a_slow_actor_can_take_less(count: int, actor
     assert [len(batch.positions) for batch in batches] == sizes
     assert [position for batch in batches for position in batch.positions] == list(range(count))
     assert all(batch.request.preview_every == 0 for batch in batches)
+
+
+@pytest.mark.parametrize(
+    ("count", "actors", "most", "kept", "sizes"),
+    [
+        (1, 1, 8, 4, [1]),
+        (10, 1, 8, 4, [4, 4, 2]),
+        (100, 2, 8, 6, [6] * 16 + [4]),
+        (64, 2, 32, 5, [10] * 6 + [4]),
+        (7, 64, 8, 2, [2, 2, 2, 1]),
+        (9, 1, 4, 16, [4, 4, 1]),
+        (0, 2, 8, 4, []),
+    ],
+)
+def test_batches_are_whole_passes_and_small_enough_for_all(count, actors, most, kept, sizes) -> None:
+    batches = split(asked_for(count), actors, most, kept)
+    assert [len(batch.positions) for batch in batches] == sizes
+    assert [position for batch in batches for position in batch.positions] == list(range(count))
+
+
+@pytest.mark.parametrize(("own", "asked", "kept"), [(0, 0, 1), (4, 0, 4), (4, 2, 2)])
+def test_a_pass_is_what_the_request_says_or_else_the_settings(monkeypatch, own, asked, kept) -> None:
+    """Every batch of an executor is cut so; who draws them does not matter here."""
+    from konomi_generator.executors import ray_executor as module
+
+    seen = []
+    monkeypatch.setattr(module, "split", lambda *arguments: seen.append(arguments) or [])
+    executor = module.RayExecutor.__new__(module.RayExecutor)
+    executor._settings, executor._own = ScaleSettings(), GeneratorSettings(image_batch=own)
+    executor._generator, executor._clock = SimpleNamespace(model=lambda _name: (None, "")), lambda: 0.0
+    executor.lost = executor.redone = 0
+    cluster = SimpleNamespace(check_head=lambda: None)
+    monkeypatch.setattr(executor, "_at_work", lambda: nullcontext((cluster, [])))
+    assert list(executor.generate(asked_for(4, batch_size=asked), lambda: False)) == []
+    assert [arguments[-2:] for arguments in seen] == [(8, kept)]
 
 
 def test_a_cluster_on_a_network_needs_tokens_and_tls() -> None:

@@ -1,7 +1,9 @@
 """An actor holds its GPU while it lives: given back with the memory, so that a training on the cluster finds room."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,6 +73,22 @@ def test_without_gpus_actors_end_where_a_training_wants_their_cores(
         assert executor.release() == 0 and killed == ended
 
 
+def test_actors_whose_head_is_lost_while_they_are_asked_give_nothing_back_and_are_left_alone(
+    generator, own: GeneratorSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from konomi_generator.executors import ray_executor as module
+
+    killed, asked = [], []
+    silent = SimpleNamespace(release=SimpleNamespace(remote=lambda: asked.append(1)))
+    monkeypatch.setattr(module, "ClusterConnection", lambda *_more: Cores(killed))
+    monkeypatch.setattr(module, "_start", lambda *_more: [silent])
+    monkeypatch.setattr(module, "first_answered", lambda _refs, _seconds: [])
+    settings = ScaleSettings(home=tmp_path, executor="ray", train_executor="ray")
+    executor = module.RayExecutor(generator, settings, own, None, {})
+    executor._actors[0].away_since = None
+    assert executor.release() == 0 and asked == [1] and not killed
+
+
 class Holder:
     """Whoever else wants the GPU."""
 
@@ -88,3 +106,9 @@ class Cores:
 
     def gpus(self) -> int:
         return 0
+
+    def in_use(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def check_head(self) -> None:
+        raise Unavailable("The head of the Ray cluster is away.", reason="CLUSTER_AWAY")

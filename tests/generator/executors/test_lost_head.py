@@ -1,63 +1,23 @@
 """The head of the cluster dies while images are drawn: the service stays, says so, and goes on with a new head."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO
-
 import pytest
 
 from konomi_generator.settings import GeneratorSettings
-from tests.chassis.cluster.ray_cluster import ADDRESS, RayPlace, ray_place
+from tests.chassis.cluster.lost_head import free_port, kill_head, lines_until, own_process
+from tests.chassis.cluster.ray_cluster import ADDRESS, ray_place
 
 IMAGES = 400
 """More than two actors draw in the time that passes before the head is given up."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((ADDRESS, 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def drawing(settings: GeneratorSettings, address: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.generator.executors.headless_driver", str(settings.home), address]
-    command.append(str(settings.single_file_configs))
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, text=True, **pipes) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def lines_until(output: IO[str], *ends: str) -> list[str]:
-    lines = []
-    for line in output:
-        lines.append(line.rstrip("\n"))
-        if line.split()[0] in ends:
-            return lines
-    raise AssertionError(f"the process ended after {lines[-3:]}")
-
-
-def kill_head(place: RayPlace) -> None:
-    """Kills what makes a machine the head, and its part of the cluster, as a machine that dies does."""
-    processes = place.cluster.head_node.all_processes
-    for kind in ("gcs_server", "raylet"):
-        os.kill(processes[kind][0].process.pid, signal.SIGKILL)
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(400)
 def test_a_service_outlives_the_head_and_goes_on_with_the_next_one(settings: GeneratorSettings) -> None:
     port = free_port()
-    with ray_place(2, gcs_server_port=port) as place, drawing(settings, f"{ADDRESS}:{port}") as process:
-        assert process.stdin is not None and process.stdout is not None
+    arguments = [str(settings.home), f"{ADDRESS}:{port}", str(settings.single_file_configs)]
+    driver = ["tests.generator.executors.headless_driver", *arguments]
+    with ray_place(2, gcs_server_port=port) as place, own_process(driver) as process:
+        assert process.stdin is not None
 
         def ask() -> None:
             process.stdin.write(f"{IMAGES}\n")

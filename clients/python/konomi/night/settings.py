@@ -25,7 +25,7 @@ class NightSettings(KonomiSettings):
         env_prefix="KONOMI_NIGHT_", frozen=True, extra="forbid", use_attribute_docstrings=True
     )
     toml_table: ClassVar[str] = "night"
-    younger: ClassVar[frozenset[str]] = frozenset({"contrast_beta", "draft", "method", "redrawn_share"})
+    younger: ClassVar[frozenset[str]] = frozenset({"away_seconds", "contrast_beta", "draft", "method", "redrawn_share"})
     """Settings that nights begun by earlier versions do not have; a class that does not say adds only such."""
     former: ClassVar[Mapping[str, Any]] = {"batch_size": 16, "learning_rate": 0.0015}
     """Defaults earlier versions recorded where the base's own number is taken today."""
@@ -127,6 +127,9 @@ class NightSettings(KonomiSettings):
     """How often a step is tried while a service cannot be reached."""
     backoff_seconds: float = Field(1.0, ge=0)
     """Pause before the second try; it doubles every time."""
+    away_seconds: float = Field(1800.0, ge=0)
+    """Seconds for which a step waits for a Ray cluster that is away, before the night is interrupted; asked every
+    minute, whatever `attempts` says."""
     stall_seconds: float = Field(1800.0, ge=0)
     """Seconds without any progress after which the services are killed and the step is tried again; 0 means never."""
 

@@ -3,10 +3,12 @@
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray import exceptions
@@ -15,10 +17,14 @@ from konomi.errors import FailedPrecondition, KonomiError, Unavailable
 from konomi_chassis.cluster.exposure import check_common_store, check_exposure
 from konomi_chassis.cluster.head_watch import HEAD_LOOK_SECONDS, HEAD_SECONDS, HeadWatch
 from konomi_chassis.cluster.settings import ScaleSettings
+from konomi_chassis.cluster.signals import handlers_kept
 from konomi_chassis.settings import StoreSettings
 
 LOST = (exceptions.RayActorError, exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.WorkerCrashedError)
 """What Ray raises for an answer that will never come, because its actor or its machine is gone."""
+T = TypeVar("T")
+LOOK_SECONDS = 0.1
+"""After which it is looked whether the head is lost, while it is asked something."""
 LISTENS_SECONDS = 10.0
 """For which the head of a cluster may take to accept a connection."""
 PATIENT_SECONDS = 7 * 24 * 3600
@@ -52,17 +58,18 @@ class ClusterConnection:
     ) -> None:
         self.lost, self._users, self._lock = False, 0, threading.Lock()
         self._watch: HeadWatch | None = None
-        self._joined = _join(settings.address)
+        self._joined, self._head, self._had = _join(settings.address), "", dict[str, float]()
+        if self._joined:
+            self._head = str(ray.get_runtime_context().gcs_address)
+            self._watch = HeadWatch(partial(_check_listens, self._head, HEAD_LOOK_SECONDS), self._lose, head_seconds)
         try:
-            nodes = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
+            self._had = self._told(ray.cluster_resources) if self._joined else {}
+            nodes = [node["NodeManagerAddress"] for node in self._told(ray.nodes) if node["Alive"]]
             check_exposure(nodes, environment)
             check_common_store(nodes, is_local=not store.url or store.url.startswith("file:"))
         except KonomiError:
             self.close()
             raise
-        if self._joined:
-            head = ray.get_runtime_context().gcs_address
-            self._watch = HeadWatch(partial(_check_listens, head, HEAD_LOOK_SECONDS), self._lose, head_seconds)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -92,10 +99,49 @@ class ClusterConnection:
         if self.lost:
             raise head_away()
 
+    def started(self, start: Callable[[], T]) -> T:
+        """Starts an actor once the head is there, which is told its class first and may come back in time.
+
+        Raises:
+            Unavailable: the head stayed away (reason CLUSTER_AWAY).
+        """
+        self.check_head()
+        while not self._is_there():
+            time.sleep(LOOK_SECONDS)
+            self.check_head()
+        return self._told(start)
+
     def end(self, actor: Any) -> None:
-        """Ends an actor; where the head is lost it ends with its machine's part of the cluster."""
-        if not self.lost:
-            ray.kill(actor)
+        """Ends an actor; where the head is away it ends when its last handle goes, or with its machine."""
+        with suppress(Unavailable):
+            if self._is_there():
+                self._told(partial(ray.kill, actor))
+
+    def _is_there(self) -> bool:
+        """Says whether the head listens at this moment.
+
+        What it is asked when it does not, Ray asks again and again, for days; and where another head comes to the same
+        address meanwhile, that ends the whole process.
+        """
+        try:
+            _check_listens(self._head, HEAD_LOOK_SECONDS)
+        except OSError:
+            return False
+        return True
+
+    def _told(self, question: Callable[[], T]) -> T:
+        """Returns what Ray answers to a question for the head, which may die before it answers.
+
+        Raises:
+            Unavailable: it stayed away (reason CLUSTER_AWAY).
+        """
+        told: Future[T] = Future()
+        threading.Thread(target=_settle, args=(told, question), name="head question", daemon=True).start()
+        while True:
+            try:
+                return told.result(LOOK_SECONDS)
+            except TimeoutError:
+                self.check_head()
 
     def _lose(self) -> None:
         with self._lock:
@@ -104,12 +150,26 @@ class ClusterConnection:
             self.close()
 
     def gpus(self) -> int:
-        """Returns how many GPUs the cluster has by now."""
-        return int(ray.cluster_resources().get("GPU", 0))
+        """Returns how many GPUs the cluster has by now, or had while its head was there.
+
+        Raises:
+            Unavailable: the head stayed away (reason CLUSTER_AWAY).
+        """
+        return int(self._resources().get("GPU", 0))
 
     def cores(self) -> int:
-        """Returns how many cores the cluster has by now, 1 at least."""
-        return max(1, int(ray.cluster_resources().get("CPU", 1)))
+        """Returns how many cores the cluster has by now, or had while its head was there; 1 at least.
+
+        Raises:
+            Unavailable: the head stayed away (reason CLUSTER_AWAY).
+        """
+        return max(1, int(self._resources().get("CPU", 1)))
+
+    def _resources(self) -> Mapping[str, float]:
+        self.check_head()
+        if self._is_there():
+            self._had = self._told(ray.cluster_resources)
+        return self._had
 
     def close(self) -> None:
         """Leaves the cluster, where it was this connection that joined it."""
@@ -117,7 +177,8 @@ class ClusterConnection:
             if self._watch is not None:
                 self._watch.end()
             if self._joined:
-                ray.shutdown()
+                with handlers_kept():
+                    ray.shutdown()
                 self._joined = False
 
 
@@ -167,6 +228,13 @@ def answer(ref: Any, timeout: float | None = None) -> Any:
         return None
 
 
+def _settle(told: "Future[T]", question: Callable[[], T]) -> None:
+    try:
+        told.set_result(question())
+    except Exception as error:  # noqa: BLE001 whoever asked raises it
+        told.set_exception(error)
+
+
 def _check_listens(address: str, seconds: float = LISTENS_SECONDS) -> None:
     """Returns where anybody listens at an address, which Ray itself would await without an end.
 
@@ -199,7 +267,8 @@ def _join(address: str) -> bool:
                 return False
             _check_listens(address)
             os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(PATIENT_SECONDS))
-            ray.init(address=address, namespace="konomi", log_to_driver=False, configure_logging=False)
+            with handlers_kept():
+                ray.init(address=address, namespace="konomi", log_to_driver=False, configure_logging=False)
     except (OSError, RuntimeError, ValueError) as error:
         raise FailedPrecondition(
             f'There is no Ray cluster at "{address}". Start one with `ray start --head` on one machine and '

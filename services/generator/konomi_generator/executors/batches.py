@@ -34,13 +34,20 @@ class BatchOutcome:
     error: KonomiError | None = None
 
 
-def split(request: Request, actors: int, most: int) -> list[ImageBatch]:
+def split(request: Request, actors: int, most: int, kept: int = 1) -> list[ImageBatch]:
     """Returns a request in batches of at most `most` images, in order.
 
     Previews are left out: an actor answers when its batch is done.
+
+    Args:
+        request: whose images they are.
+        actors: that share them.
+        most: images of a batch at most.
+        kept: images denoised together; a batch is whole passes of so many, unless `most` is less than one.
     """
     count = len(request.images)
-    size = max(1, min(most, math.ceil(count / (max(1, actors) * ROUNDS))))
+    share = math.ceil(count / (max(1, actors) * ROUNDS))
+    size = max(1, min(most // kept * kept or most, math.ceil(share / kept) * kept))
     batches: list[ImageBatch] = []
     for start in range(0, count, size):
         positions = range(start, min(count, start + size))

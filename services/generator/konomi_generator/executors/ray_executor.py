@@ -13,11 +13,11 @@ from dataclasses import replace
 from typing import Any, cast
 
 import ray
-from ray import exceptions
 
-from konomi_chassis.cluster.connection import LOST, ClusterConnection, head_away, rejoined
+from konomi.errors import Unavailable
+from konomi_chassis.cluster.connection import LOST, ClusterConnection, first_answered, head_away, rejoined
 from konomi_chassis.cluster.settings import ScaleSettings
-from konomi_chassis.cluster.spreading import AHEAD, Actor, BatchSpread, BatchWork
+from konomi_chassis.cluster.spreading import AHEAD, LOOK_SECONDS, Actor, BatchSpread, BatchWork
 from konomi_chassis.cluster.versions import DRAWING, written
 from konomi_chassis.settings import StoreSettings
 from konomi_generator.executors.batches import BatchOutcome, ImageBatch, split
@@ -75,7 +75,8 @@ class RayExecutor:
         """
         _, digest = self._generator.model(request.base_model)
         with self._at_work() as (cluster, actors):
-            batches = split(request, len(actors), self._settings.batch_images)
+            kept = request.batch_size or self._own.image_batch or 1  # 0: each actor chooses, by model and size
+            batches = split(request, len(actors), self._settings.batch_images, kept)
             began, patience = self._clock(), self._settings.patience_seconds
             spread = BatchSpread(actors, batches, _work(digest), patience, self._clock, cluster.check_head)
             try:
@@ -119,21 +120,39 @@ class RayExecutor:
                 return None
             if self._cluster.lost:
                 return 0
-            freed = 0
-            for actor in self._actors:
-                if actor.away_since is None:  # one that never answered, or is lost, has nothing
-                    bytes_freed = self._released(actor)
-                    if bytes_freed is None:
-                        return None
-                    freed += bytes_freed
-            if self._gpus or self._settings.train_executor == "ray":
+            try:
+                with self._cluster.in_use():
+                    freed = self._all_released()
+            except Unavailable:  # the head was lost meanwhile: what the actors have goes with them
+                return 0
+            if freed is not None and (self._gpus or self._settings.train_executor == "ray"):
                 self._end()
             return freed
 
+    def _all_released(self) -> int | None:
+        freed = 0
+        for actor in self._actors:
+            if actor.away_since is None:  # one that never answered, or is lost, has nothing
+                bytes_freed = self._released(actor)
+                if bytes_freed is None:
+                    return None
+                freed += bytes_freed
+        return freed
+
     def _released(self, actor: Actor) -> int | None:
+        """Returns what an actor gave back, 0 where it does not answer.
+
+        Raises:
+            Unavailable: the head stayed away, and whether the actor is there nobody knows (reason CLUSTER_AWAY).
+        """
+        ref, began = actor.handle.release.remote(), self._clock()
         try:
-            return cast("int | None", ray.get(actor.handle.release.remote(), timeout=self._settings.patience_seconds))
-        except (*LOST, exceptions.GetTimeoutError):
+            while not first_answered([ref], LOOK_SECONDS):
+                self._cluster.check_head()
+                if self._clock() - began > self._settings.patience_seconds:
+                    return 0
+            return cast("int | None", ray.get(ref))
+        except LOST:
             return 0
 
     def close(self) -> None:
@@ -191,4 +210,5 @@ def _start(
         scheduling_strategy="SPREAD",
     )(ImageWorker)
     settings_of_each = own.model_copy(update={"threads": threads}).model_dump_json()
-    return [actor.remote(settings_of_each, store.model_dump_json(), written(DRAWING)) for _ in range(count)]
+    given = (settings_of_each, store.model_dump_json(), written(DRAWING))
+    return [cluster.started(lambda: actor.remote(*given)) for _ in range(count)]

@@ -44,8 +44,9 @@ def split(digests: Sequence[str], actors: int, most: int, kept: int) -> list[Dig
         digests: of all images.
         actors: that share them.
         most: images of a batch at most.
-        kept: images of a pass, which is filled up where there are fewer: smaller batches would cost as much.
+        kept: images of a pass, which is filled up where there are fewer: smaller batches would cost as much. A batch
+            is whole passes, unless `most` is less than one.
     """
     share = math.ceil(len(digests) / (max(1, actors) * ROUNDS))
-    size = max(1, min(most, math.ceil(share / kept) * kept))
+    size = max(1, min(most // kept * kept or most, math.ceil(share / kept) * kept))
     return [DigestBatch(start, list(digests[start : start + size])) for start in range(0, len(digests), size)]

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from konomi.errors import KonomiError
-from konomi_chassis.cluster.connection import ClusterConnection
+from konomi_chassis.cluster.connection import ClusterConnection, rejoined
 from konomi_chassis.cluster.pool import ActorPool
 from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.cluster.spreading import Actor, BatchSpread, BatchWork
@@ -63,7 +63,7 @@ class RayEmbedding:
         self._store, self._environment, self._clock = store, environment, clock
         self._fingerprints = Fingerprints(embedders.folder)
         self._pool = ActorPool(self._join, self._start, settings.embed_idle_seconds)
-        self._closed, self._count = False, settings.embed_actors or 1
+        self._closed, self._count, self._was_there = False, settings.embed_actors or 1, False
         self.lost, self.redone = 0, 0
 
     @property
@@ -76,7 +76,8 @@ class RayEmbedding:
 
         Raises:
             Cancelled: the caller went away.
-            Unavailable: no actor answered for `patience_seconds`, or all were lost again and again before any was done.
+            Unavailable: no actor answered for `patience_seconds`, all were lost again and again before any was done, or
+                the cluster's head was, now or since it was there last (CLUSTER_AWAY).
             FailedPrecondition: the embedder's files are missing, here or on a machine, or differ there; there is no
                 cluster, anybody could use it, or its machines have no store in common.
         """
@@ -113,7 +114,11 @@ class RayEmbedding:
         return found
 
     def _join(self) -> ClusterConnection:
-        return ClusterConnection(self._settings, self._store, self._environment)
+        """Joins the cluster; one that this process was in before is away where it is not there, and not missing."""
+        join = rejoined if self._was_there else ClusterConnection
+        cluster = join(self._settings, self._store, self._environment)
+        self._was_there = True
+        return cluster
 
     def _gpus(self, cluster: ClusterConnection) -> int:
         return 0 if self._own.embedder_device == "cpu" else cluster.gpus()
@@ -138,7 +143,8 @@ class RayEmbedding:
             max_concurrency=AT_ONCE,
             scheduling_strategy="SPREAD",
         )(EmbeddingWorker)
-        return actor.remote(own.model_dump_json(), self._store.model_dump_json(), decoders, written(EMBEDDING))
+        given = (own.model_dump_json(), self._store.model_dump_json(), decoders, written(EMBEDDING))
+        return cluster.started(lambda: actor.remote(*given))
 
 
 def _work(embedder: str, fingerprint: str, person: str) -> BatchWork[DigestBatch]:

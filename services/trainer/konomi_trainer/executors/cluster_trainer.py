@@ -186,7 +186,7 @@ class ClusterTrainer:
             max_task_retries=0,
             max_concurrency=3,  # so that a word is passed on while a call waits for events
         )(TrainingWorker)
-        return actor.remote(json.dumps(whole))
+        return self._cluster.started(lambda: actor.remote(json.dumps(whole)))
 
     def _needs(self) -> str:
         cores, cards = self._scale.actor_cpus, self._settings.processes

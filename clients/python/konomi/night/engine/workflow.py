@@ -1,6 +1,7 @@
 """The loop as a dbos workflow: every finished step is recorded, so a killed night goes on where it stopped."""
 
 import json
+import math
 import shutil
 import threading
 import time
@@ -15,7 +16,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from dbos import error as dbos_errors
 
 from konomi import errors
-from konomi.client.refusals import retellable
+from konomi.client.refusals import retellable, told
 from konomi.errors import DISK_FULL, disk_full_error, is_full
 from konomi.host.session import Session
 from konomi.i18n.catalogue import N_, SOURCE, Translatable, speaking, text, translatable
@@ -23,6 +24,7 @@ from konomi.night import budgets, retention
 from konomi.night.alarms import Alarm
 from konomi.night.budgets import Envelope
 from konomi.night.engine.loop import NightLoop, fresh
+from konomi.night.engine.patience import AWAY, Patience
 from konomi.night.engine.progress import notice
 from konomi.night.engine.rebuild import SCHEMA, database_of, sound
 from konomi.night.engine.steps import NightSteps
@@ -121,6 +123,9 @@ DATABASE_DAMAGED = N_(
 DAMAGE = ("malformed", "not a database", "disk I/O error", "no such table")
 """What SQLite says of a damaged file."""
 
+REST_SECONDS = 1.0
+"""How often a step that waits looks whether the night shall stop."""
+
 LOOK_SECONDS = 0.1
 """How often the main thread looks after its services while the night works."""
 
@@ -153,6 +158,8 @@ class NightWorkflow:
         self.leaving = threading.Event()
         self.outcome: NightState | Interrupted | None = None
         self._steps, self._key = Occurrences(), ""
+        self._awaited: errors.KonomiError | None = None
+        self._said: set[str] = set()
         self.journal = StepJournal(nights.folder / self.request.id, SCHEMA, partial(nights.share_step, self.request.id))
         self.watchdog = Watchdog(steps.settings.stall_seconds)
         self._show, steps.beat = steps.beat, self._beat
@@ -174,6 +181,7 @@ class NightWorkflow:
             self._begin()
             while not self.done.wait(LOOK_SECONDS):
                 session.tend()
+                self._say_awaited()
                 if session.starting:  # what a start takes is no hang, however slow the machine
                     self.watchdog.beat()
                 if self.watchdog.overdue():
@@ -249,10 +257,8 @@ class NightWorkflow:
         known = self.journal.get(self._key)
         if known is not None:  # the database was lost, the journal was not
             return cast(Envelope, known)
-        settings = self.steps.settings
-        pause = settings.backoff_seconds
-        collected = 0
-        for turn in range(1, settings.attempts + 1):
+        patience, collected = Patience(self.steps.settings), 0
+        while True:
             collected += self._check_disk()
             started = time.monotonic()
             self.steps.beat(name, 0, 0)
@@ -265,16 +271,39 @@ class NightWorkflow:
                 envelope: Envelope = {"seconds": took, "value": recorded, "stored": stored}
                 return {**envelope, "collected": collected} if collected else envelope
             except AGAIN as error:
-                if turn == settings.attempts or self.stopped():
+                pause = patience.pause(error)
+                if pause is None or self.stopped():
                     raise Interrupted(error) from error
-                if self.leaving.wait(max(pause, error.retry_after or 0.0)):
-                    raise Interrupted(error) from error
-                pause *= 2
+                self._rest(pause, error)
             except errors.KonomiError as error:
                 raise Interrupted(error) from error
             except Exception as error:
                 raise Interrupted(fault(error, name)) from error
-        raise AssertionError("a step has at least one attempt")
+
+    def _rest(self, seconds: float, error: errors.KonomiError) -> None:
+        """Waits before a step is tried again; for a cluster that is away that is minutes, which is said.
+
+        Raises:
+            Interrupted: the process leaves, or the night is asked to stop.
+        """
+        if error.reason == AWAY:
+            self._awaited = error
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.watchdog.beat()
+            if self.leaving.wait(min(left, REST_SECONDS)):
+                raise Interrupted(error) from error
+            if self.stopped():
+                raise Interrupted from error
+
+    def _say_awaited(self) -> None:
+        """Says once what the night waits for, in the language of whoever watches."""
+        error, self._awaited = self._awaited, None
+        if error is not None and error.reason not in self._said:
+            self._said.add(error.reason)
+            minutes = math.ceil(self.steps.settings.away_seconds / 60)
+            line = "{why} The night asks again every minute, for up to {minutes} minutes."
+            notice(text(line, why=told(error), minutes=minutes))
 
     def _check_disk(self) -> int:
         """Lets rejected candidates go where the disk is nearly full, by the owner's policy; returns how many.

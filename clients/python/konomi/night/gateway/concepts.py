@@ -12,7 +12,7 @@ from konomi.datasets.reader import find_images
 from konomi.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from konomi.i18n.catalogue import text, translatable
 from konomi.night.draws import ConceptToken
-from konomi.night.gateway import manifests, messages
+from konomi.night.gateway import manifests, messages, training
 from konomi.night.gateway.drawing import Beat
 from konomi.night.gateway.manifests import Item
 from konomi.night.gateway.services import NightServices, TrainingRun
@@ -131,12 +131,12 @@ def prior(
 def _begun(client: Client, request: trainer.CreateTrainingRunRequest) -> trainer.TrainingRun:
     """Starts a run of Custom Diffusion, or of words beside a LoRA where the base model has no place for that."""
     try:
-        return client.trainer.create_training_run(request)
+        return training.begun(client, request)
     except InvalidArgument as error:
         if (error.reason, error.field) != ("METHOD", "method"):
             raise
     request.method = trainer.TRAINING_METHOD_CONCEPT_LORA
-    return client.trainer.create_training_run(request)
+    return training.begun(client, request)
 
 
 def teach(
@@ -151,7 +151,7 @@ def teach(
         beat: hears steps done and steps in all.
 
     Raises:
-        Unavailable: the trainer stopped; the same call goes on with the run.
+        Unavailable: the trainer stopped, or the run ended in what passes; the same call goes on with it.
         FailedPrecondition: the run failed.
     """
     request.manifest_digest = manifests.freeze(client, items)
@@ -162,7 +162,8 @@ def teach(
     if run.state in (trainer.TRAINING_STATE_QUEUED, trainer.TRAINING_STATE_RUNNING):
         raise Unavailable(text("the trainer stopped before the run had ended; the same command goes on with it"))
     if run.state != trainer.TRAINING_STATE_SUCCEEDED:
-        raise FailedPrecondition(run.error.message or text("the run was cancelled"), reason=run.error.reason)
+        failed = FailedPrecondition(run.error.message or text("the run was cancelled"), reason=run.error.reason)
+        raise training.passing(run) or failed
     return client.trainer.get_model(name=run.model)
 
 

@@ -11,7 +11,7 @@ from konomi.client import paging
 from konomi.client.refusals import told
 from konomi.i18n.catalogue import text, translatable
 from konomi.night.draws import plain
-from konomi.night.gateway import manifests, measures, messages
+from konomi.night.gateway import manifests, measures, messages, training
 from konomi.night.gateway.drawing import Beat, Drawing
 from konomi.night.gateway.messages import ImageScore
 from konomi.night.records.fit import Fit, Model
@@ -248,10 +248,13 @@ class NightServices(Drawing):
             beat: called as steps are done.
             method: name of a training method of the contract, in small letters.
             publish: keep the adapter of every checkpoint, so that the run can be ended at one of them.
+
+        Raises:
+            Unavailable: the trainer stopped, or the run ended in what passes; the same call goes on with it.
         """
         fields = {name: getattr(run, name) for name in TrainingRun.__dataclass_fields__}
         self.release_generator()
-        begun = self.client.trainer.create_training_run(
+        request = trainer_pb2.CreateTrainingRunRequest(
             taste=self.taste,
             method=trainer_pb2.TrainingMethod.Value(f"TRAINING_METHOD_{method.upper()}"),
             night=self.night,
@@ -259,13 +262,7 @@ class NightServices(Drawing):
             reports=trainer_pb2.CheckpointReports(adapters=publish),
             **fields,
         )
-        latest = begun
-        for latest in self.client.trainer.watch_training_run(name=begun.name):
-            if latest.total_steps:
-                beat("train", latest.step, latest.total_steps)
-        if latest.state in (trainer_pb2.TRAINING_STATE_QUEUED, trainer_pb2.TRAINING_STATE_RUNNING):
-            message = "The trainer ended its stream before the run had ended; the step is tried again."
-            raise errors.Unavailable(translatable(message))
+        latest = training.ended(self.client, request, lambda done, total: beat("train", done, total))
         if latest.state != trainer_pb2.TRAINING_STATE_SUCCEEDED:
             why = latest.error.reason or "CANCELLED"
             failed = told(errors.from_item(latest.error.code, why, latest.error.message)) or "the run was cancelled"
