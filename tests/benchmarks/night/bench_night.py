@@ -47,6 +47,7 @@ def _arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="ids to run, separated by commas; all but M10 when empty")
     parser.add_argument("--persons", type=int, default=0, help="persons of 20; 0 means as many as a part uses")
+    parser.add_argument("--skip", type=int, default=0, help="M2's ways alone: persons passed over, the first ones")
     parser.add_argument("--seeds", type=int, default=0, help="seeds a person; 0 means as many as a part uses")
     parser.add_argument("--units", type=int, default=0, help="units of a real night; 0 means 5")
     parser.add_argument("--owner", type=int, default=0, help="M5 alone: images the owner grades after every turn")

@@ -42,9 +42,8 @@ def compared(arguments: argparse.Namespace) -> list[tuple[NightPerson, Policy, d
     names = list(known) if arguments.ways == "all" else [name.strip() for name in arguments.ways.split(",")]
     if unknown := set(names) - set(known):
         raise SystemExit(f"expected ways among {', '.join(known)}, found {', '.join(sorted(unknown))}")
-    everybody = persons(table_of(rater_pool.load(IMAGES).records), PERSONS_IN_ALL)[
-        : arguments.persons or PERSONS_IN_ALL
-    ]
+    last = arguments.persons or PERSONS_IN_ALL
+    everybody = persons(table_of(rater_pool.load(IMAGES).records), PERSONS_IN_ALL)[arguments.skip : last]
     found = []
     for seed in range(arguments.seeds or 1):
         asked = {"seed": seed, "units": arguments.units or 3, **SIZES}
