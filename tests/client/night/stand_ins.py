@@ -351,7 +351,7 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
 
     def GetTrainingRun(self, request, context):
         run = self.runs.get(request.name)
-        made = self.checkpoints(run) if run.get("every") else []
+        made = self.checkpoints(run) if run.get("every") and self.found.get(self.model_of(run)) else []
         found = [trainer_pb2.TrainingCheckpoint(step=step, adapter_digest=digest) for step, digest in made]
         return trainer_pb2.TrainingRun(name=request.name, step=run["steps"], checkpoints=found)
 

@@ -21,9 +21,14 @@ PINNED, ACTIVE = "tastes/default/raterVersions/1", "tastes/default/raterVersions
 class Taste(NightServices):
     """A taste with so many images and some models, whose rater was fitted anew meanwhile; it keeps what it is asked."""
 
+    drawing = 0
+    """How many draw at the same time, by the generator."""
+
     def __init__(self, pool: int = 0, models: tuple[Model, ...] = (), usable: tuple[str, ...] = ()) -> None:
         store = SimpleNamespace(put=lambda data, media_type: SimpleNamespace(digest="d" * 64))
-        super().__init__(SimpleNamespace(client=SimpleNamespace(artifacts=store)), "tastes/default")
+        generator = SimpleNamespace(list_base_models=lambda: SimpleNamespace(places=self.drawing))
+        client = SimpleNamespace(artifacts=store, generator=generator)
+        super().__init__(SimpleNamespace(client=client), "tastes/default")
         self.pool, self.known, self.usable, self.asked, self.gone = pool, models, usable, [], []
 
     def count(self, grades=(), sources=()):
@@ -89,6 +94,13 @@ def test_a_plan_names_what_is_in_use_where_the_night_cannot_begin_from_it(usable
     taste.gone = gone
     plan = steps(taste).plan()
     assert (plan.start and plan.start.model, plan.before, plan.first) == (start, before, 3)
+    assert plan.places == 1, "an older generator does not say how many draw"
+
+
+def test_a_plan_keeps_how_many_drew_when_the_night_began():
+    taste = Taste()
+    taste.drawing = 8
+    assert steps(taste).plan().places == 8
 
 
 def test_a_frozen_set_names_the_rater_the_night_keeps():

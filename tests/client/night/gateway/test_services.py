@@ -46,7 +46,7 @@ def calls() -> list[str]:
 @pytest.fixture
 def gateway_of(tmp_path: Path, monkeypatch, calls: list[str]) -> Iterator:
     """Makes the services of a night with a generator of a kind; every run of the trainer fails at once."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
     monkeypatch.setenv("STAND_IN_LOSS", "nan")
     stand_ins = importlib.import_module("stand_ins")
     create = stand_ins.Trainer.CreateTrainingRun
