@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from konomi.errors import Unavailable
+from konomi_chassis.cluster.joining import Joining
 from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.settings import StoreSettings
 
@@ -41,6 +42,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Head]:
 
     head = Head()
     monkeypatch.setattr(connection, "ray", head)
+    monkeypatch.setattr(connection, "_joining", Joining())
     yield head
     head.socket.close()
     head.left.set()
@@ -73,3 +75,13 @@ def test_a_question_the_head_died_of_ends_in_words(head: Head, tmp_path: Path) -
     assert caught.value.reason == "CLUSTER_AWAY" and cluster.lost and head.left.is_set(), "and the cluster is left"
     with pytest.raises(Unavailable):
         cluster.cores()
+
+
+def test_a_head_that_dies_while_it_is_joined_is_away_in_words(head: Head, tmp_path: Path) -> None:
+    from konomi_chassis.cluster.connection import ClusterConnection
+
+    settings, store = ScaleSettings(home=tmp_path, address=head.address), StoreSettings(home=tmp_path)
+    head.init = lambda **_more: (head.socket.close(), head.left.wait(120))  # as Ray does, for days
+    with pytest.raises(Unavailable, match="The head of the Ray cluster is away") as caught:
+        ClusterConnection(settings, store, head_seconds=0.1)
+    assert caught.value.reason == "CLUSTER_AWAY" and caught.value.retry_after == 60.0

@@ -16,6 +16,7 @@ from ray import exceptions
 from konomi.errors import FailedPrecondition, KonomiError, Unavailable
 from konomi_chassis.cluster.exposure import check_common_store, check_exposure
 from konomi_chassis.cluster.head_watch import HEAD_LOOK_SECONDS, HEAD_SECONDS, HeadWatch
+from konomi_chassis.cluster.joining import Joining
 from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.cluster.signals import handlers_kept
 from konomi_chassis.settings import StoreSettings
@@ -29,7 +30,7 @@ LISTENS_SECONDS = 10.0
 """For which the head of a cluster may take to accept a connection."""
 PATIENT_SECONDS = 7 * 24 * 3600
 """After which Ray would end a process that has lost the head: konomi leaves by itself, long before."""
-_membership = threading.Lock()
+_membership, _joining = threading.Lock(), Joining()
 """Held by whoever joins or leaves: a process is in one cluster at a time."""
 
 
@@ -47,6 +48,7 @@ class ClusterConnection:
 
     Raises:
         FailedPrecondition: there is no cluster, anybody could use it, or its machines have no store in common.
+        Unavailable: its head went away while it was joined (reason CLUSTER_AWAY).
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class ClusterConnection:
     ) -> None:
         self.lost, self._users, self._lock = False, 0, threading.Lock()
         self._watch: HeadWatch | None = None
-        self._joined, self._head, self._had = _join(settings.address), "", dict[str, float]()
+        self._joined, self._head, self._had = _join(settings.address, head_seconds), "", dict[str, float]()
         if self._joined:
             self._head = str(ray.get_runtime_context().gcs_address)
             self._watch = HeadWatch(partial(_check_listens, self._head, HEAD_LOOK_SECONDS), self._lose, head_seconds)
@@ -259,16 +261,25 @@ def first_answered(refs: Sequence[Any], seconds: float) -> list[Any]:
     return list(ray.wait(list(refs), num_returns=1, timeout=seconds)[0])
 
 
-def _join(address: str) -> bool:
-    """Joins a cluster; returns False where this process had joined one already."""
+def _join(address: str, head_seconds: float) -> bool:
+    """Joins a cluster; returns False where this process had joined one already.
+
+    Raises:
+        FailedPrecondition: there is none (reason CLUSTER_MISSING).
+        Unavailable: its head went away meanwhile (reason CLUSTER_AWAY).
+    """
     try:
         with _membership:
-            if ray.is_initialized():
+            if ray.is_initialized() and not _joining.under_way:
                 return False
             _check_listens(address)
             os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(PATIENT_SECONDS))
-            with handlers_kept():
-                ray.init(address=address, namespace="konomi", log_to_driver=False, configure_logging=False)
+            try:
+                _joining.join(
+                    partial(_init, address), partial(_check_listens, address, HEAD_LOOK_SECONDS), head_seconds
+                )
+            except TimeoutError as error:
+                raise head_away() from error
     except (OSError, RuntimeError, ValueError) as error:
         raise FailedPrecondition(
             f'There is no Ray cluster at "{address}". Start one with `ray start --head` on one machine and '
@@ -276,3 +287,8 @@ def _join(address: str) -> bool:
             reason="CLUSTER_MISSING",
         ) from error
     return True
+
+
+def _init(address: str) -> None:
+    with handlers_kept():
+        ray.init(address=address, namespace="konomi", log_to_driver=False, configure_logging=False)
