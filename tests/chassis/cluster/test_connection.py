@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from konomi.errors import Unavailable
+from konomi.errors import FailedPrecondition, Unavailable
 from konomi_chassis.cluster.joining import Joining
 from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.settings import StoreSettings
@@ -85,3 +85,9 @@ def test_a_head_that_dies_while_it_is_joined_is_away_in_words(head: Head, tmp_pa
     with pytest.raises(Unavailable, match="The head of the Ray cluster is away") as caught:
         ClusterConnection(settings, store, head_seconds=0.1)
     assert caught.value.reason == "CLUSTER_AWAY" and caught.value.retry_after == 60.0
+    with pytest.raises(Unavailable, match="The head of the Ray cluster is away"):
+        ClusterConnection(settings, store)  # the next try, while nobody listens
+    never = settings.model_copy(update={"address": "127.0.0.1:1"})
+    with pytest.raises(FailedPrecondition, match="There is no Ray cluster at") as missing:
+        ClusterConnection(never, store)
+    assert missing.value.reason == "CLUSTER_MISSING"

@@ -265,8 +265,8 @@ def _join(address: str, head_seconds: float) -> bool:
     """Joins a cluster; returns False where this process had joined one already.
 
     Raises:
-        FailedPrecondition: there is none (reason CLUSTER_MISSING).
-        Unavailable: its head went away meanwhile (reason CLUSTER_AWAY).
+        FailedPrecondition: there is none, and never was one (reason CLUSTER_MISSING).
+        Unavailable: its head went away, now or before (reason CLUSTER_AWAY).
     """
     try:
         with _membership:
@@ -279,8 +279,12 @@ def _join(address: str, head_seconds: float) -> bool:
                     partial(_init, address), partial(_check_listens, address, HEAD_LOOK_SECONDS), head_seconds
                 )
             except TimeoutError as error:
+                _joining.seen.add(address)
                 raise head_away() from error
+            _joining.seen.add(address)
     except (OSError, RuntimeError, ValueError) as error:
+        if address in _joining.seen:
+            raise head_away() from error
         raise FailedPrecondition(
             f'There is no Ray cluster at "{address}". Start one with `ray start --head` on one machine and '
             "`ray start --address=HOST:6379` on the others, or set [scale] address.",

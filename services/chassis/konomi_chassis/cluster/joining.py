@@ -16,10 +16,13 @@ class Joining:
 
     Args:
         clock: seconds that only grow.
+
+    Attributes:
+        seen: addresses of heads that let this process in, or were about to: such a one is away, and not missing.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+        self._clock, self.seen = clock, set[str]()
         self._attempt: Future[None] | None = None
 
     @property
