@@ -45,6 +45,7 @@ def test_a_slow_driver_bends_first():
     assert found.images_per_second == pytest.approx(8 / 0.4, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_step_that_does_not_grow_leaves_cards_idle():
     """As many as there are cards: each draws one, and all wait for it to be known."""
     small, grown = (Layout(64, 8, 4, step, meanwhile=False) for step in (64, 64 * 64))

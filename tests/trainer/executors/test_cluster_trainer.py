@@ -68,7 +68,7 @@ def test_a_run_whose_node_is_killed_goes_on_elsewhere_and_makes_the_same_bytes(
     name = on_ray.client.trainer.create_training_run(asked(on_ray)).name
     files, run = SharedRunFiles(on_ray.home, on_ray.store), name.removeprefix("trainingRuns/")
     deadline = time.monotonic() + 120
-    while not (noted := files.noted(run)) or noted[-1].step < 10:
+    while not files.noted(run):  # soon, so that a busy machine does not finish the run before the node is killed
         assert time.monotonic() < deadline, on_ray.client.trainer.get_training_run(name=name)
         time.sleep(0.02)
     cluster.kill()
