@@ -5,7 +5,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ from ray import exceptions
 from konomi.errors import FailedPrecondition, KonomiError, Unavailable
 from konomi_chassis.cluster.exposure import check_common_store, check_exposure
 from konomi_chassis.cluster.head_watch import HEAD_LOOK_SECONDS, HEAD_SECONDS, HeadWatch
-from konomi_chassis.cluster.joining import Joining
+from konomi_chassis.cluster.joining import Joining, asked
 from konomi_chassis.cluster.settings import ScaleSettings
 from konomi_chassis.cluster.signals import handlers_kept
 from konomi_chassis.settings import StoreSettings
@@ -30,8 +29,10 @@ LISTENS_SECONDS = 10.0
 """For which the head of a cluster may take to accept a connection."""
 PATIENT_SECONDS = 7 * 24 * 3600
 """After which Ray would end a process that has lost the head: konomi leaves by itself, long before."""
-_membership, _joining = threading.Lock(), Joining()
+_membership = threading.Lock()
 """Held by whoever joins or leaves: a process is in one cluster at a time."""
+_joining = Joining()
+"""What this process has tried; used by whoever holds that lock."""
 
 
 class ClusterConnection:
@@ -137,8 +138,7 @@ class ClusterConnection:
         Raises:
             Unavailable: it stayed away (reason CLUSTER_AWAY).
         """
-        told: Future[T] = Future()
-        threading.Thread(target=_settle, args=(told, question), name="head question", daemon=True).start()
+        told = asked(question)
         while True:
             try:
                 return told.result(LOOK_SECONDS)
@@ -228,13 +228,6 @@ def answer(ref: Any, timeout: float | None = None) -> Any:
         return None
     except LOST:
         return None
-
-
-def _settle(told: "Future[T]", question: Callable[[], T]) -> None:
-    try:
-        told.set_result(question())
-    except Exception as error:  # noqa: BLE001 whoever asked raises it
-        told.set_exception(error)
 
 
 def _check_listens(address: str, seconds: float = LISTENS_SECONDS) -> None:

@@ -4,7 +4,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from typing import TypeVar
 
+T = TypeVar("T")
 LOOK_SECONDS = 0.2
 """After which it is looked whether the head is still there."""
 JOIN_SECONDS = 120.0
@@ -46,8 +48,7 @@ class Joining:
             Exception: what `init` raises.
         """
         if self._attempt is None:
-            self._attempt = Future()
-            threading.Thread(target=_settle, args=(self._attempt, init), name="joining", daemon=True).start()
+            self._attempt = asked(init)
         attempt, began = self._attempt, self._clock()
         seen = began
         while not attempt.done():
@@ -61,13 +62,18 @@ class Joining:
         attempt.result()
 
 
-def _settle(attempt: "Future[None]", init: Callable[[], None]) -> None:
+def asked(question: Callable[[], T]) -> "Future[T]":
+    """Returns what will come of a question to the cluster, asked in a thread of its own, since it may never return."""
+    answer: Future[T] = Future()
+    threading.Thread(target=_settle, args=(answer, question), name="cluster question", daemon=True).start()
+    return answer
+
+
+def _settle(answer: "Future[T]", question: Callable[[], T]) -> None:
     try:
-        init()
+        answer.set_result(question())
     except Exception as error:  # noqa: BLE001 whoever waits raises it
-        attempt.set_exception(error)
-    else:
-        attempt.set_result(None)
+        answer.set_exception(error)
 
 
 def _is_there(listens: Callable[[], None]) -> bool:

@@ -98,6 +98,16 @@ def test_a_base_model_that_is_not_here_is_refused_with_those_that_are(hands):
     assert caught.value.reason == "BASE_NOT_FOUND"
 
 
+def payloads(home) -> dict[str, dict]:
+    """Returns what each step of the newest night of a home recorded; a step of several nights is the newest one's."""
+    with sqlite3.connect(home / "databases" / "night.sqlite") as database:
+        rows = database.execute(
+            "SELECT o.function_name, o.output FROM operation_outputs AS o JOIN workflow_status AS w "
+            "ON w.workflow_uuid = o.workflow_uuid ORDER BY w.created_at, o.function_id"
+        ).fetchall()
+    return {name: json.loads(output)["value"] for name, output in rows if output}
+
+
 def test_a_night_on_a_base_that_cannot_draw_the_taste_is_refused_or_started_all_the_same(bench):
     home = bench.home("far")
     code, _, err = bench.konomi(home, *bench.start(home, "--units", "1", "--base", "redder"))
@@ -123,6 +133,10 @@ def test_a_night_on_a_base_that_cannot_draw_the_taste_is_refused_or_started_all_
     state = json.loads((home / "nights" / result["night"] / "night.json").read_text())
     assert not any(unit.get("promoted") for unit in state["units"] if unit["unit"] == 2), "far from every like"
     assert "far_from_liked" in {unit["reason"]["name"] for unit in state["units"] if "reason" in unit}
+    recorded = payloads(home)
+    each = [recorded[f"unit-{unit}/score"]["p_ssrs"] for unit in (2, 0)]
+    gain = recorded["unit-2/judge"]["numbers"]["ssr_gain_low"]
+    assert gain == pytest.approx(metrics.paired_gain(*each)["low"]), "pair by pair, of equal prompt and seed"
 
 
 def test_a_plan_shows_the_trial_and_where_its_images_are(bench):
